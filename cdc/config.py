@@ -1,16 +1,25 @@
 """The settings, as frozen models with units in their names. Pure: reading files and environment is `cdc.cli.settings`.
 
-Each section belongs to one folder of the code; a role gets its sections and nothing else. The text under a field is what
-`aerospike-cdc init` writes above it.
+Each section belongs to one folder of the code; a role gets its sections and nothing else. The text under a field is
+what `aerospike-cdc init` writes above it.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
-Host = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:]+\]|[^:\s]+):\d{1,5}$")]
+
+
+def _host_and_port(value: str) -> str:
+    if not re.fullmatch(r"(\[[0-9A-Fa-f:]+\]|[^:\s\[\]]+):\d{1,5}", value) or int(value.rpartition(":")[2]) > 65535:
+        raise ValueError("must be host:port, such as 10.0.0.5:3000 or [::1]:3000")
+    return value
+
+
+Host = Annotated[str, AfterValidator(_host_and_port)]
 
 
 class Section(BaseModel):

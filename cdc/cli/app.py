@@ -1,0 +1,84 @@
+"""The program: its subcommands, and what becomes of errors."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from typer.exceptions import TyperException
+
+from cdc import __version__
+from cdc.cli import init
+from cdc.errors import CdcError, UsageError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="aerospike-cdc",
+    help="Continuous backup and point-in-time recovery for Aerospike.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"aerospike-cdc {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="The configuration file.")] = None,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+) -> None:
+    context.obj = config
+
+
+app.command("init")(init.init)
+
+
+def main() -> None:
+    """Run a command; end with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command and return its exit code; what goes wrong is said on standard error."""
+    try:
+        code = app(arguments or ["--help"], standalone_mode=False)
+    except TyperException as error:
+        usage = UsageError(error.format_message() if hasattr(error, "format_message") else str(error))
+        _say(usage, as_json="--json" in arguments)
+        return usage.exit_code
+    except CdcError as error:
+        _say(error, as_json="--json" in arguments)
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+def _say(error: CdcError, as_json: bool) -> None:
+    if as_json:
+        problem = {
+            "error": type(error).__name__,
+            "message": error.message,
+            "hint": error.hint,
+            "exit_code": error.exit_code,
+        }
+        sys.stderr.write(json.dumps(problem) + "\n")
+        return
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print("error:", style="bold red", end=" ")
+    console.print(error.message, markup=False)
+    if error.hint:
+        console.print("hint: ", style="bold", end=" ")
+        console.print(error.hint, markup=False)
