@@ -1,8 +1,9 @@
-"""Long-running roles in threads of one process. One that fails for good stops the others, and its error is raised here."""
+"""Long-running roles in threads of one process. One that fails for good stops the others; its error is raised here."""
 
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -17,25 +18,20 @@ class Role:
 
 
 def run_roles(roles: Sequence[Role], stop: threading.Event) -> None:
-    """Run all until `stop` is set or one raises; then stop all, wait, and raise the first error."""
-    errors: list[BaseException] = []
+    """Run all until `stop` is set or one ends; then stop all, wait, and raise the first error.
 
-    def body(role: Role) -> None:
+    A role that ends, for whatever reason, ends the service: half a backup is not one.
+    """
+    with ThreadPoolExecutor(max_workers=len(roles), thread_name_prefix="role") as pool:
+        running = [pool.submit(role.run, stop) for role in roles]
         try:
-            role.run(stop)
-        except BaseException as error:  # whatever it is, it is raised again below, by the thread that waits
-            errors.append(error)
+            while not wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
+                pass  # in steps, so that the main thread can take signals
         finally:
-            stop.set()  # a role that ends, for whatever reason, ends the service: half a backup is not one
-
-    threads = [threading.Thread(target=body, args=(role,), name=role.name) for role in roles]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        while thread.is_alive():
-            thread.join(timeout=0.5)  # in steps, so that the main thread can take signals
-    if errors:
-        raise errors[0]
+            stop.set()
+        wait(running)
+    for role in running:
+        role.result()
 
 
 @contextmanager
