@@ -1,0 +1,72 @@
+"""The one door to numba, typed. Importing this takes about a second: commands that need no kernel must not."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+from numba import types
+
+F = TypeVar("F", bound=Callable[..., object])
+
+U8_IN = types.Array(types.uint8, 1, "C", readonly=True)
+"""Bytes that a kernel only reads. A writable array may be handed in as well: one specialisation serves both."""
+I64_IN = types.Array(types.int64, 1, "C", readonly=True)
+I32_IN = types.Array(types.int32, 1, "C", readonly=True)
+U8_ROWS_IN = types.Array(types.uint8, 2, "C", readonly=True)
+U8_OUT = types.Array(types.uint8, 1, "C")
+I32_OUT = types.Array(types.int32, 1, "C")
+I64_OUT = types.Array(types.int64, 1, "C")
+U64_OUT = types.Array(types.uint64, 1, "C")
+BOOL_OUT = types.Array(types.boolean, 1, "C")
+U8_ROWS_OUT = types.Array(types.uint8, 2, "C")
+I64_ROWS_OUT = types.Array(types.int64, 2, "C")
+INT = types.int64
+
+
+def _sources() -> tuple[str, int]:
+    """What the kernels of this folder are made of, in the form of numba's own stamp."""
+    digest = hashlib.sha256()
+    size = 0
+    for path in sorted(Path(__file__).parent.glob("*_kernels.py")):
+        text = path.read_bytes()
+        size += len(text)
+        digest.update(path.name.encode() + b"\0" + text)
+    return digest.hexdigest(), size
+
+
+STAMP = _sources()
+
+
+def _stamped(function: F, **options: Any) -> F:
+    dispatcher = numba.njit(cache=True, nogil=True, **options)(function)
+    # numba's cache looks at the one file a function stands in, and would go on running yesterday's copy of a helper
+    # from another file. A kernel is only as new as all of them.
+    dispatcher._cache._cache_file._source_stamp = STAMP
+    return cast(F, dispatcher)
+
+
+def kernel(function: F) -> F:
+    """Compile at first use, keep the result on disk, and run without the interpreter's lock."""
+    return _stamped(function)
+
+
+def inline(function: F) -> F:
+    """A piece of a kernel, put into its callers."""
+    return _stamped(function, inline="always")
+
+
+def compiled(result: Any, *arguments: Any) -> Callable[[F], F]:
+    """A kernel with one fixed signature, compiled (or loaded) when its module is imported.
+
+    The types are those above: a read-only frame and a writable one then run the same machine code.
+    """
+
+    def decorate(function: F) -> F:
+        dispatcher = cast(Any, _stamped(function))
+        dispatcher.compile(result(*arguments))
+        dispatcher.disable_compile()
+        return cast(F, dispatcher)
+
+    return decorate
