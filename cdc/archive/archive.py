@@ -1,0 +1,149 @@
+"""An archive of one namespace in a store: its format, its manifests, and what they lead to.
+
+<namespace>/format.json                              version, namespace, number of shards
+<namespace>/shard-0000/segments/<name>.avro, .idx    versions from Kafka
+<namespace>/shard-0000/sets/<name>.avro, .idx        the segments of restore sets
+<namespace>/shard-0000/manifests/<sequence>.json     20 digits; the highest is what counts
+"""
+
+import json
+from collections.abc import Iterator
+
+from cdc.archive import manifests, views, windows
+from cdc.archive.manifests import Manifest, canonical
+from cdc.archive.store import Store
+from cdc.archive.versions import Versions
+from cdc.archive.views import View
+from cdc.archive.windows import Hole, Window
+from cdc.errors import CommitLost, ConfigError, ObjectDamaged, ObjectMissing
+from cdc.model import U8
+
+
+class Archive:
+    """One namespace's archive. Nothing is cached: every call sees what was committed before it."""
+
+    def __init__(self, store: Store, namespace: str, shards: int) -> None:
+        """Use `open` or `create`, which look at the format first."""
+        self.store = store
+        self.namespace = namespace
+        self.shards = shards
+
+    @classmethod
+    def open(cls, store: Store, namespace: str) -> "Archive":
+        """An archive that is there. Raises ObjectMissing, ObjectDamaged, FormatTooNew."""
+        name = f"{namespace}/format.json"
+        try:
+            data = store.get(name)
+        except ObjectMissing as error:
+            raise ObjectMissing(
+                f"the archive holds nothing of the namespace {namespace}",
+                "Check archive.path and aerospike.namespace; `compact` creates the archive.",
+            ) from error
+        return cls(store, namespace, _shards(data, name, namespace))
+
+    @classmethod
+    def create(cls, store: Store, namespace: str, shards: int) -> "Archive":
+        """The same, made if it is not there. Raises ConfigError if it is there with another number of shards."""
+        said = {"version": manifests.FORMAT_VERSION, "namespace": namespace, "shards": shards}
+        store.put_if_absent(f"{namespace}/format.json", canonical(said))
+        archive = cls.open(store, namespace)
+        if archive.shards != shards:
+            raise ConfigError(
+                f"the archive of {namespace} has {archive.shards} shards, the settings say {shards}",
+                "Set collector.shards to the archive's number, or begin another archive.",
+            )
+        return archive
+
+    def directory(self, shard: int, kind: str) -> str:
+        """Where a shard's `segments`, `sets` or `manifests` are."""
+        return f"{self.namespace}/shard-{shard:04d}/{kind}"
+
+    def shard(self, shard: int) -> Manifest | None:
+        """The shard's last manifest; None before the first. Raises ObjectDamaged, FormatTooNew."""
+        names = [n for n in self.store.list(self.directory(shard, "manifests")) if n.endswith(".json")]
+        return self._read(shard, names[-1])[0] if names else None
+
+    def all_shards(self) -> list[Manifest | None]:
+        """Every shard's last manifest."""
+        return [self.shard(k) for k in range(self.shards)]
+
+    def windows(self) -> list[Window]:
+        """The namespace's recoverable windows, in order of time."""
+        return windows.namespace_windows(self.all_shards())
+
+    def holes(self) -> list[Hole]:
+        """What lies between them, and why."""
+        return windows.namespace_holes(self.all_shards())
+
+    def commit(self, manifest: Manifest) -> Manifest:
+        """Make what `shard` answered, with changes, the shard's next manifest; returns it as it stands now.
+
+        Everything it names must have been written. Raises CommitLost if another manifest came first.
+        """
+        previous = self._bytes(manifest.shard, manifest.sequence) if manifest.sequence else None
+        following = manifests.following(manifest, previous)
+        data = manifests.encode(following)
+        name = self._name(manifest.shard, following.sequence)
+        if not self.store.put_if_absent(name, data) and self.store.get(name) != data:
+            raise CommitLost(f"{name} was committed by another compactor")
+        return following
+
+    def view(self, shard: int, at: int) -> View:
+        """What a restore of the shard to `at` reads. Raises NotRecoverable outside its windows."""
+        manifest = self.shard(shard)
+        return views.view(manifest or self.first(shard), at)
+
+    def versions(
+        self, view: View, low: bytes | None = None, high: bytes | None = None, *, digests: U8 | None = None
+    ) -> Iterator[Versions]:
+        """A view's versions in order of (digest, offset), in batches that never split a digest: `views.stream`."""
+        return views.stream(self.store, view, low, high, digests=digests)
+
+    def first(self, shard: int) -> Manifest:
+        """What stands before a shard's first manifest: nothing, at sequence 0."""
+        return Manifest(namespace=self.namespace, shard=shard, shards=self.shards)
+
+    def chain(self, shard: int) -> Iterator[Manifest]:
+        """Every manifest of a shard, newest first, each checked against the hash that its successor has of it.
+
+        Raises ObjectDamaged, or ObjectMissing where the chain has a gap.
+        """
+        names = [n for n in self.store.list(self.directory(shard, "manifests")) if n.endswith(".json")]
+        if not names:
+            return
+        manifest, _ = self._read(shard, names[-1])
+        yield manifest
+        while manifest.sequence > 1:
+            name, expected = self._name(shard, manifest.sequence - 1), manifest.previous
+            manifest, digest = self._read(shard, name)
+            if digest != expected:
+                raise ObjectDamaged(f"{name} is not the manifest that its successor followed")
+            yield manifest
+
+    def _name(self, shard: int, sequence: int) -> str:
+        return f"{self.directory(shard, 'manifests')}/{sequence:020d}.json"
+
+    def _bytes(self, shard: int, sequence: int) -> bytes:
+        return self.store.get(self._name(shard, sequence))
+
+    def _read(self, shard: int, name: str) -> tuple[Manifest, str]:
+        data = self.store.get(name)
+        manifest = manifests.decode(data, name)
+        said = (manifest.namespace, manifest.shard, manifest.shards, self._name(shard, manifest.sequence))
+        if said != (self.namespace, shard, self.shards, name):
+            raise ObjectDamaged(f"{name} is a manifest of something else")
+        return manifest, manifests.sha256(data)
+
+
+def _shards(data: bytes, name: str, namespace: str) -> int:
+    try:
+        said = json.loads(data)
+    except ValueError as error:
+        raise ObjectDamaged(f"{name} is not JSON") from error
+    if not isinstance(said, dict):
+        raise ObjectDamaged(f"{name} does not say the format")
+    manifests.refuse_newer(said.get("version"), name)
+    shards = said.get("shards")
+    if said.get("namespace") != namespace or not isinstance(shards, int) or canonical(said) != data:
+        raise ObjectDamaged(f"{name} does not say the format of {namespace}")
+    return shards

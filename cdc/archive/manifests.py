@@ -1,0 +1,171 @@
+"""Manifests: what an archive holds of one shard, as of one commit. Pure; `cdc.archive.archive` reads and writes them.
+
+A manifest names everything a restore may use, with hash and size; an object that no manifest names is garbage. The
+bytes are canonical JSON `{"manifest": {…}, "sha256": …}`: keys sorted, no spaces, a line feed at the end, and the
+SHA-256 of the inner object's canonical bytes. Each manifest also carries the SHA-256 of the whole one before it.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from cdc.errors import FormatTooNew, ObjectDamaged
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One unbroken history of a shard, from a base snapshot that began from nothing.
+
+    It owns the changes from `changes_from` up to the next epoch's. `recoverable_from` is None until the base snapshot
+    is complete. `ended` says why nothing follows `resolved_at`; empty while the history goes on.
+    """
+
+    began_at: int
+    changes_from: int
+    recoverable_from: int | None = None
+    resolved_at: int = 0
+    reconciled_at: int = 0
+    resolution_ms: int = 0
+    ended: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """An object of versions sorted by (digest, offset), and its index, whose name ends in `.idx` instead of `.avro`.
+
+    `size` and `sha256` are the object's, `index_size` and `index_sha256` its index's; `raw_size` is the size of its
+    blocks before compression; `tier` is 0 for what came from Kafka. Digests are hexadecimal. Times are milliseconds;
+    offsets are those of the changes topic, both inclusive.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    index_size: int
+    index_sha256: str
+    rows: int
+    raw_size: int
+    first_digest: str
+    last_digest: str
+    first_offset: int
+    last_offset: int
+    min_effective_at: int
+    max_effective_at: int
+    min_unobserved_since: int
+    max_observed_at: int
+    tier: int = 0
+
+    @property
+    def index_name(self) -> str:
+        """The name of the index object."""
+        return self.name.removesuffix(".avro") + ".idx"
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreSet:
+    """The full state at `at`: of every record the version that held then, in segments that do not overlap.
+
+    It stands for every change with an offset below `through` and `effective_at` <= `at` of the epoch that began at
+    offset `changes_from`. Whoever reads it together with segments leaves out those rows of the segments
+    (`cdc.archive.views`): the set may lack the end of a record, and they would bring the record back.
+    """
+
+    at: int
+    through: int
+    changes_from: int
+    segments: tuple[SegmentInfo, ...]
+    made_at: int = 0
+
+    @property
+    def rows(self) -> int:
+        """How many versions it holds."""
+        return sum(s.rows for s in self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All that the archive holds of one shard.
+
+    `next_changes` and `next_progress` are the Kafka offsets where the compactor goes on: everything below them is in
+    here. `previous` is the SHA-256 of the manifest with the sequence before, empty for the first (sequence 1).
+    """
+
+    namespace: str
+    shard: int
+    shards: int
+    sequence: int = 0
+    previous: str = ""
+    written_at: int = 0
+    next_changes: int = 0
+    next_progress: int = 0
+    epochs: tuple[Epoch, ...] = ()
+    segments: tuple[SegmentInfo, ...] = ()
+    sets: tuple[RestoreSet, ...] = ()
+
+    def owner(self, segment: SegmentInfo) -> Epoch:
+        """The epoch that a segment's changes belong to (no segment spans two)."""
+        return next(e for e in reversed(self.epochs) if e.changes_from <= segment.first_offset)
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The manifest's bytes."""
+    inner = {"version": FORMAT_VERSION, **asdict(manifest)}
+    return canonical({"manifest": inner, "sha256": sha256(canonical(inner))})
+
+
+def decode(data: bytes, name: str) -> Manifest:
+    """The manifest of such bytes. Raises ObjectDamaged with the object's name, or FormatTooNew."""
+    inner = _envelope(data, name)
+    refuse_newer(inner.pop("version", None), name)
+    try:
+        return _manifest(inner)
+    except (TypeError, KeyError) as error:
+        raise ObjectDamaged(f"{name} does not have the form of a manifest") from error
+
+
+def following(manifest: Manifest, data: bytes | None) -> Manifest:
+    """The manifest with the sequence and hash that come after its encoded self `data` (None: it is a shard's first)."""
+    return replace(manifest, sequence=manifest.sequence + 1, previous=sha256(data) if data is not None else "")
+
+
+def canonical(value: object) -> bytes:
+    """One spelling of a JSON value, so that equal values have equal hashes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+
+
+def sha256(data: bytes | bytearray | memoryview) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def refuse_newer(version: object, name: str) -> None:
+    """Raises FormatTooNew for a version after ours, ObjectDamaged for what is no version."""
+    if not isinstance(version, int) or version < 1:
+        raise ObjectDamaged(f"{name} does not say the version of its format")
+    if version > FORMAT_VERSION:
+        raise FormatTooNew(f"{name} has format version {version}; this program reads versions up to {FORMAT_VERSION}")
+
+
+def _envelope(data: bytes, name: str) -> dict[str, Any]:
+    try:
+        outer = json.loads(data)
+    except ValueError as error:
+        raise ObjectDamaged(f"{name} is not JSON") from error
+    inner = outer.get("manifest") if isinstance(outer, dict) else None
+    if not isinstance(inner, dict):
+        raise ObjectDamaged(f"{name} is not a manifest")
+    if canonical({"manifest": inner, "sha256": sha256(canonical(inner))}) != data:
+        raise ObjectDamaged(f"{name} does not have the hash that it states")
+    return inner
+
+
+def _manifest(inner: dict[str, Any]) -> Manifest:
+    epochs = tuple(Epoch(**e) for e in inner.pop("epochs"))
+    segments = tuple(SegmentInfo(**s) for s in inner.pop("segments"))
+    sets = tuple(
+        RestoreSet(**{**s, "segments": tuple(SegmentInfo(**i) for i in s["segments"])}) for s in inner.pop("sets")
+    )
+    return Manifest(**inner, epochs=epochs, segments=segments, sets=sets)
