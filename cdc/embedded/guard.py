@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 
-PATIENCE_S = 15.0
+PATIENCE_S = 3.0
 
 
 def _watch(child: "subprocess.Popen[bytes]") -> None:

@@ -14,6 +14,7 @@ from cdc.errors import EmbeddedKafkaFailed
 
 VERSION = "4.3.1"
 COORDINATE = f"org.apache.kafka:kafka_2.13:{VERSION}"
+LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"  # without it Kafka logs nothing
 FETCH_HINT = (
     "Run `python -m cdc.embedded.kafka fetch` where a Maven repository can be reached, or copy the cache directory "
     "from a machine that has it (AEROSPIKE_CDC_CACHE names its place)."
@@ -77,7 +78,9 @@ def fetch(directory: Path | None = None) -> list[Path]:
             builder = EnvironmentBuilder(
                 context=context, cache_dir=Path(work) / "environment", link_strategy=LinkStrategy.HARD
             )
+            # One at a time: resolved together, the second one's managed versions displace Kafka's own clients.
             builder.from_endpoint(COORDINATE)
+            builder.from_endpoint(LOGGING)
             got = {path.name: path for path in (Path(work) / "environment").rglob("*.jar")}
             for name, digest in pinned().items():
                 if name not in got:
