@@ -1,4 +1,15 @@
-"""Aerospike's protocol: messages, connections, login, TLS, the cluster's members, bulk queries and batches.
+"""Aerospike's wire protocol: what is too slow through the official client, and what the emulator shares.
 
-Modules with kernels are imported by name (`cdc.wire.query`, `cdc.wire.batch`), because numba takes a second to import.
+    cluster     Cluster, Node: members and owners by the official client, authenticated connections of our own
+    query       query(): all records of partitions, as frames        (numba: imported by name, by bulk work alone)
+    batch       write(), read(), values(): many records by digest    (numba, as above)
+    messages    frames, messages, fields, ops: constants, builders, parsers; no I/O
+    rows        a batch's rows, both ways; no I/O
+    login       sessions with a secured cluster, and the admin messages, both ways
+    connection  one socket, with deadlines and limits;  flow: worker threads that feed one generator
+    scan_kernels, scan_plain   what a frame says of a request's progress, compiled and plain
 """
+
+from cdc.wire.cluster import Cluster, Node
+
+__all__ = ["Cluster", "Node"]

@@ -97,9 +97,7 @@ class Sessions:
                 return
         session = self._login(node, connection)
         with self._lock:
-            self._sessions[node] = session
-        if session.token:
-            _check(node, self._show(connection, session))
+            self._sessions[node] = session  # and the connection that logged in is authenticated by it
 
     def forget(self, node: str) -> None:
         """The node says the session has expired: the next connection logs in again."""

@@ -135,6 +135,7 @@ class Result(IntEnum):
     GENERATION = 3
     PARAMETER = 4
     RECORD_EXISTS = 5
+    BIN_EXISTS = 6
     CLUSTER_KEY_MISMATCH = 7
     OUT_OF_SPACE = 8
     TIMEOUT = 9
@@ -173,6 +174,7 @@ class Result(IntEnum):
     BATCH_DISABLED = 150
     BATCH_MAX_REQUESTS = 151
     BATCH_QUEUES_FULL = 152
+    INDEX_NOT_FOUND = 201
 
 
 def result_name(code: int) -> str:
