@@ -1,7 +1,7 @@
 """Which version of each record holds at a moment, and how sure that is. Pure, vectorised over columns.
 
-The rule is "Which version holds at T" of docs/architecture.md. All functions take any set of rows that holds whole
-digests (all relevant changes of each digest in it), so a shard may be worked through in ranges of digests.
+The rule is "Which version holds at T" of docs/architecture.md. Rows stand in the archive's order, by (digest, offset),
+and hold whole digests (all relevant changes of each); so a shard may be worked through in ranges of digests.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from enum import IntEnum
 
 import numpy as np
 
-from cdc.model import DIGEST_SIZE, I64, NEVER, U8, U64, Bool, Columns, Op
+from cdc.archive.versions import first_of_digest
+from cdc.model import I32, I64, NEVER, U8, Bool, Columns, Op
 
 ABSENT = -1
 """In a column of rows: there is none."""
@@ -39,39 +40,79 @@ class States:
     def __len__(self) -> int:
         return len(self.digest)
 
-    def take(self, rows: I64 | Bool) -> "States":
-        """The named states, in their order (or those of a mask)."""
-        return States(self.digest[rows], self.held[rows], self.last[rows], self.certainty[rows])
+
+class Action(IntEnum):
+    """What a restore does with a record."""
+
+    LEAVE = 0
+    WRITE = 1
+    REMOVE = 2
 
 
-def states(columns: Columns, offsets: I64, at: int, reconciled_at: int) -> States:
-    """The state at `at` of every digest in `columns`, whose i-th row stands at `offsets[i]`; rows in any order.
+NO_GUARD = -1
+"""In a column of guards: write whatever is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What to do with each of m states, in their order.
+
+    `guard` is the generation that the record must have for it to be done, 0 if it must not be there, or NO_GUARD.
+    `expired`: the record held, but its time has passed since, so it must not come back.
+    """
+
+    action: U8
+    guard: I32
+    expired: Bool
+
+
+def for_clone(states: States, columns: Columns, now: int) -> Decisions:
+    """To fill an empty place: write what held and has not expired by `now`."""
+    held = states.held != ABSENT
+    live = held & alive(columns, now)[states.held]
+    guard = np.full(len(states), NO_GUARD, np.int32)
+    return Decisions(np.where(live, Action.WRITE, Action.LEAVE).astype(np.uint8), guard, held & ~live)
+
+
+def for_rewind(states: States, columns: Columns, now: int) -> Decisions:
+    """To undo in place: write what is not as it was, remove what was not there or has expired by `now`.
+
+    What is there now is taken to be the version captured last; the guards hold every write to that.
+    """
+    lives = alive(columns, now)
+    held = states.held != ABSENT
+    wanted, there = held & lives[states.held], lives[states.last]
+    equal = wanted & there & same_content(columns, states.held, states.last)
+    action = np.where(wanted & ~equal, Action.WRITE, np.where(there & ~wanted, Action.REMOVE, Action.LEAVE))
+    guard = np.where(there, columns.generation[states.last], 0)
+    return Decisions(action.astype(np.uint8), guard.astype(np.int32), held & ~wanted)
+
+
+def states(columns: Columns, at: int, reconciled_at: int) -> States:
+    """The state at `at` of every digest in `columns`, whose rows stand in order of (digest, offset).
 
     A row may be given twice (a restore set and a segment may both have it). Only changes of one epoch may be given.
     `reconciled_at` is the shard's: beyond it a delete may still be unfound, so that no record is there for certain.
     """
-    order = digest_offset_order(columns.digest, offsets)
-    starts = group_starts(columns.digest, order)
-    if not len(order):
+    count = len(columns)
+    if not count:
         nothing = np.empty(0, np.int64)
-        return States(np.empty((0, DIGEST_SIZE), np.uint8), nothing, nothing, np.empty(0, np.uint8))
-    ends = np.append(starts[1:], len(order))
-    place = np.arange(len(order))
-    until = columns.effective_at[order] <= at
-    latest = np.maximum.reduceat(np.where(until, place, ABSENT), starts)
+        return States(columns.digest, nothing, nothing, np.empty(0, np.uint8))
+    starts = np.flatnonzero(first_of_digest(columns.digest))
+    ends = np.append(starts[1:], count)
+    rows = np.arange(count)
+    chosen = np.maximum.reduceat(np.where(columns.effective_at <= at, rows, ABSENT), starts)
 
     # All changes after the chosen one by offset are effective after `at`, so the next is simply its neighbour.
-    following = np.where(latest == ABSENT, starts, latest + 1)
-    has_next = following < ends
-    next_row = order[np.minimum(following, len(order) - 1)]
-    blind = has_next & (columns.unobserved_since[next_row] < at)  # its effective_at > at is given
-    certainty = np.where(blind, np.where(columns.consecutive[next_row], Certainty.PRESUMED, Certainty.FUZZY), 0)
+    following = np.where(chosen == ABSENT, starts, chosen + 1)
+    after = np.minimum(following, count - 1)
+    blind = (following < ends) & (columns.unobserved_since[after] < at)  # its effective_at > at is given
+    certainty = np.where(blind, np.where(columns.consecutive[after], Certainty.PRESUMED, Certainty.FUZZY), 0)
 
-    held = np.where(latest == ABSENT, ABSENT, order[latest])
-    held = np.where((held != ABSENT) & alive(columns, at)[held], held, ABSENT)
+    held = np.where((chosen != ABSENT) & alive(columns, at)[chosen], chosen, ABSENT)
     if at > reconciled_at:
         certainty = np.where((held != ABSENT) & (certainty == Certainty.EXACT), Certainty.PRESUMED, certainty)
-    return States(columns.digest[order[starts]], held, order[ends - 1], certainty.astype(np.uint8))
+    return States(columns.digest[starts], held, ends - 1, certainty.astype(np.uint8))
 
 
 def alive(columns: Columns, at: int) -> Bool:
@@ -84,53 +125,3 @@ def same_content(columns: Columns, left: I64, right: I64) -> Bool:
     """Which pairs of rows have equal content (by checksum, which covers set, user key and bins) and equal expiry."""
     equal = columns.checksum[left] == columns.checksum[right]
     return np.asarray(equal & (columns.void_time[left] == columns.void_time[right]))
-
-
-def digest_offset_order(digests: U8, offsets: I64) -> I64:
-    """The row numbers sorted by (digest, offset). Fast where the rows are a few sorted runs, one after another."""
-    first, second, third = _words(digests)
-    order = np.argsort(first, kind="stable")
-    if len(order) > 1:
-        left, right = order[:-1], order[1:]
-        # Only digests that agree in their first eight bytes can be out of order now: mostly versions of one record.
-        tied = np.flatnonzero(first[left] == first[right])
-        left, right = left[tied], right[tied]
-        same = (second[left] == second[right]) & (third[left] == third[right])
-        if not np.all(same & (offsets[left] <= offsets[right])):
-            order = np.lexsort((offsets, third, second, first))
-    return order
-
-
-def group_starts(digests: U8, order: I64) -> I64:
-    """Where each digest's rows start in `order`, which brings equal digests together."""
-    if not len(order):
-        return np.empty(0, np.int64)
-    first, second, third = _words(digests)
-    left, right = order[:-1], order[1:]
-    differs = (first[left] != first[right]) | (second[left] != second[right]) | (third[left] != third[right])
-    return np.flatnonzero(np.concatenate([np.ones(1, np.bool_), differs]))
-
-
-def in_digests(digests: U8, wanted: U8) -> Bool:
-    """Which of `digests` are among `wanted`, which is sorted."""
-    if not len(wanted) or not len(digests):
-        return np.zeros(len(digests), np.bool_)
-    first, second, third = _words(digests)
-    w_first, w_second, w_third = _words(wanted)
-    near = np.minimum(np.searchsorted(w_first, first), len(w_first) - 1)
-    found = (w_first[near] == first) & (w_second[near] == second) & (w_third[near] == third)
-    # Two wanted digests that share their first eight bytes: settle those few by whole comparison.
-    doubled = np.unique(w_first[1:][w_first[1:] == w_first[:-1]])
-    if len(doubled):
-        whole = {w.tobytes() for w in wanted[np.isin(w_first, doubled)]}
-        for i in np.flatnonzero(np.isin(first, doubled)):
-            found[i] = digests[i].tobytes() in whole
-    return np.asarray(found)
-
-
-def _words(digests: U8) -> tuple[U64, U64, U64]:
-    """Three numbers a digest that compare as its bytes do."""
-    padded = np.zeros((len(digests), 24), np.uint8)
-    padded[:, :DIGEST_SIZE] = digests
-    words = padded.view(">u8").astype(np.uint64)
-    return words[:, 0].copy(), words[:, 1].copy(), words[:, 2].copy()

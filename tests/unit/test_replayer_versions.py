@@ -1,6 +1,7 @@
 """The version that holds at a moment: the vectorised rule equals the sentence it was made from."""
 
 from dataclasses import dataclass
+from random import Random
 
 import numpy as np
 import pytest
@@ -8,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdc.model import Columns, Op
-from cdc.replayer.versions import ABSENT, Certainty, digest_offset_order, in_digests, same_content, states
+from cdc.replayer.versions import (
+    ABSENT,
+    NO_GUARD,
+    Action,
+    Certainty,
+    for_clone,
+    for_rewind,
+    same_content,
+    states,
+)
 
 
 @dataclass(frozen=True)
@@ -20,6 +30,10 @@ class Change:
     unobserved_since: int
     void_time: int
     consecutive: bool
+
+
+def by_digest_and_offset(change: Change) -> tuple[bytes, int]:
+    return change.digest, change.offset
 
 
 def columns_of(changes: list[Change]) -> Columns:
@@ -39,10 +53,6 @@ def columns_of(changes: list[Change]) -> Columns:
         set_hash=np.zeros(n, np.uint64),
         checksum=np.arange(n, dtype=np.uint64),
     )
-
-
-def offsets_of(changes: list[Change]) -> np.ndarray:
-    return np.array([c.offset for c in changes], np.int64)
 
 
 def plain_state(changes: list[Change], at: int, reconciled_at: int) -> tuple[Change | None, Change, Certainty]:
@@ -87,13 +97,13 @@ def histories(draw: st.DrawFn) -> list[Change]:
                 consecutive=draw(st.booleans()),
             )
         )
-    return changes
+    return sorted(changes, key=by_digest_and_offset)
 
 
 @settings(max_examples=300, deadline=None)
 @given(histories(), st.integers(0, 61), st.integers(0, 61))
 def test_states_equal_the_sentence_in_the_architecture(changes: list[Change], at: int, reconciled_at: int) -> None:
-    got = states(columns_of(changes), offsets_of(changes), at, reconciled_at)
+    got = states(columns_of(changes), at, reconciled_at)
     by_digest: dict[bytes, list[Change]] = {}
     for c in changes:
         by_digest.setdefault(c.digest, []).append(c)
@@ -108,12 +118,12 @@ def test_states_equal_the_sentence_in_the_architecture(changes: list[Change], at
 @settings(max_examples=60, deadline=None)
 @given(histories(), st.integers(0, 61))
 def test_working_in_digest_ranges_says_the_same_as_all_at_once(changes: list[Change], at: int) -> None:
-    whole = states(columns_of(changes), offsets_of(changes), at, 61)
+    whole = states(columns_of(changes), at, 61)
     said = [(d.tobytes(), changes[h] if h != ABSENT else None, c) for d, h, c in _zip(whole)]
     pieces = []
     for low, high in [(b"", b"\x00" * 8 + b"\x01"), (b"\x00" * 8 + b"\x01", b"\x90"), (b"\x90", b"\xff" * 21)]:
         part = [c for c in changes if low <= c.digest < high]
-        got = states(columns_of(part), offsets_of(part), at, 61)
+        got = states(columns_of(part), at, 61)
         pieces += [(d.tobytes(), part[h] if h != ABSENT else None, c) for d, h, c in _zip(got)]
     assert pieces == said
 
@@ -125,30 +135,13 @@ def _zip(s):  # type: ignore[no-untyped-def]
 @settings(max_examples=60, deadline=None)
 @given(histories(), st.integers(0, 61))
 def test_a_row_given_twice_changes_nothing(changes: list[Change], at: int) -> None:
-    once = states(columns_of(changes), offsets_of(changes), at, 61)
-    doubled = changes + changes[::2]
-    twice = states(columns_of(doubled), offsets_of(doubled), at, 61)
+    once = states(columns_of(changes), at, 61)
+    doubled = sorted(changes + changes[::2], key=by_digest_and_offset)
+    twice = states(columns_of(doubled), at, 61)
     assert np.array_equal(once.certainty, twice.certainty)
     assert [changes[h] if h != ABSENT else None for h in once.held] == [
         doubled[h] if h != ABSENT else None for h in twice.held
     ]
-
-
-@settings(max_examples=100, deadline=None)
-@given(histories())
-def test_order_is_by_digest_then_offset(changes: list[Change]) -> None:
-    order = digest_offset_order(columns_of(changes).digest, offsets_of(changes))
-    keys = [(changes[i].digest, changes[i].offset) for i in order]
-    assert keys == sorted(keys)
-    assert sorted(order.tolist()) == list(range(len(changes)))
-
-
-@settings(max_examples=100, deadline=None)
-@given(histories(), st.sets(st.sampled_from(DIGESTS)))
-def test_membership_is_by_the_whole_digest(changes: list[Change], wanted: set[bytes]) -> None:
-    sorted_wanted = np.frombuffer(b"".join(sorted(wanted)), np.uint8).reshape(-1, 20)
-    got = in_digests(columns_of(changes).digest, sorted_wanted)
-    assert got.tolist() == [c.digest in wanted for c in changes]
 
 
 def test_the_edges_of_a_blind_interval_are_exact() -> None:
@@ -158,7 +151,7 @@ def test_the_edges_of_a_blind_interval_are_exact() -> None:
         Change(digest, 2, Op.WRITE, 30, 20, 0, False),
         Change(digest, 3, Op.WRITE, 50, 40, 0, True),
     ]
-    said = {at: Certainty(states(columns_of(changes), offsets_of(changes), at, 99).certainty[0]) for at in range(8, 60)}
+    said = {at: Certainty(states(columns_of(changes), at, 99).certainty[0]) for at in range(8, 60)}
     fuzzy = {at for at, c in said.items() if c is Certainty.FUZZY}
     presumed = {at for at, c in said.items() if c is Certainty.PRESUMED}
     assert fuzzy == {8, 9, *range(21, 30)}
@@ -170,3 +163,48 @@ def test_same_content_needs_equal_checksum_and_expiry(checksum: int, void_time: 
     columns = columns_of([Change(DIGESTS[0], 1, 0, 1, 0, 0, False), Change(DIGESTS[0], 2, 0, 1, 0, void_time, False)])
     columns.checksum[1] = checksum
     assert same_content(columns, np.array([0]), np.array([1])).tolist() == [same]
+
+
+def alive(change: Change, now: int) -> bool:
+    return change.op == Op.WRITE and (change.void_time == 0 or change.void_time > now)
+
+
+@settings(max_examples=150, deadline=None)
+@given(histories(), st.integers(0, 61), st.integers(0, 30))
+def test_a_clone_writes_what_held_and_has_not_expired_since(changes: list[Change], at: int, later: int) -> None:
+    columns = columns_of(changes)
+    got = states(columns, at, 61)
+    decided = for_clone(got, columns, at + later)
+    for held, action, guard, expired in zip(got.held, decided.action, decided.guard, decided.expired, strict=True):
+        live = held != ABSENT and alive(changes[held], at + later)
+        assert action == (Action.WRITE if live else Action.LEAVE)
+        assert expired == (held != ABSENT and not live)
+        assert guard == NO_GUARD
+
+
+@settings(max_examples=150, deadline=None)
+@given(histories(), st.integers(0, 61), st.integers(0, 30), st.randoms())
+def test_a_rewind_brings_the_last_version_to_the_one_that_held(
+    changes: list[Change], at: int, later: int, random: Random
+) -> None:
+    columns, now = columns_of(changes), at + later
+    columns.checksum[:] = [random.randrange(2) for _ in changes]
+    columns.generation[:] = [random.randrange(1, 9) for _ in changes]
+    got = states(columns, at, 61)
+    decided = for_rewind(got, columns, now)
+    for i in range(len(got)):
+        held, last = int(got.held[i]), int(got.last[i])
+        should = (
+            (columns.checksum[held], changes[held].void_time) if held != ABSENT and alive(changes[held], now) else None
+        )
+        there = (columns.checksum[last], changes[last].void_time) if alive(changes[last], now) else None
+        if decided.action[i] == Action.LEAVE:
+            assert should == there
+        elif decided.action[i] == Action.WRITE:
+            assert should is not None
+            assert should != there
+        else:
+            assert should is None
+            assert there is not None
+        assert decided.guard[i] == (columns.generation[last] if there is not None else 0)
+        assert decided.expired[i] == (held != ABSENT and should is None)

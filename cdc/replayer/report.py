@@ -1,0 +1,167 @@
+"""What a restore did, how it tells while it works, and what was refused. No I/O but the file that names the refused."""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from cdc.clock import rfc3339
+
+Progress = Callable[[int, int, str], None]
+"""Called with records done, records in all, and the phase: `verify`, `count`, `write` or `compare`. Any thread."""
+
+
+class Cancelled(BaseException):
+    """Ends the work of a restore whose `cancel` event is set. Never leaves this folder: `Report.complete` says it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How a caller follows a restore and ends it early."""
+
+    progress: Progress = field(default=lambda done, total, phase: None)
+    cancel: threading.Event = field(default_factory=threading.Event)
+
+    def step(self) -> None:
+        """Raises Cancelled when the caller wants no more."""
+        if self.cancel.is_set():
+            raise Cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Records by what becomes of them, and by how sure their state is.
+
+    `write`, `remove`, `leave`: to be written, removed, or as they should be already (a clone looks at none of these).
+    `expired`: held at the moment, but their time has passed since, so they are not written. `exact`, `presumed` and
+    `fuzzy` count the records that held at the moment, and of those that did not the ones that are not sure of it.
+    `bytes` are the encoded contents to write.
+    """
+
+    write: int = 0
+    remove: int = 0
+    leave: int = 0
+    expired: int = 0
+    exact: int = 0
+    presumed: int = 0
+    fuzzy: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(a + b for a, b in zip(_values(self), _values(other), strict=True)))
+
+    def to_dict(self) -> dict[str, int]:
+        """Name to number."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a restore did. `at` in milliseconds; `complete` is False when it was cancelled under way.
+
+    `written`, `removed`, `left`: as meant; `conflicts`: changed again since the last capture and therefore not
+    touched; `refused`: not accepted by the target, by result code in `refusals`, and named in `refused_file`. The
+    certainty counts are as in `Counts`.
+    """
+
+    kind: str
+    namespace: str
+    at: int
+    complete: bool = True
+    written: int = 0
+    removed: int = 0
+    left: int = 0
+    conflicts: int = 0
+    refused: int = 0
+    expired: int = 0
+    exact: int = 0
+    presumed: int = 0
+    fuzzy: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    refusals: dict[int, int] = field(default_factory=dict)
+    refused_file: Path | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {
+            "at": rfc3339(self.at),
+            "seconds": round(self.seconds, 3),
+            "refusals": {str(code): n for code, n in sorted(self.refusals.items())},
+            "refused_file": str(self.refused_file) if self.refused_file else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A record that the target did not take, or that is not overwritten because it changed again."""
+
+    digest: bytes
+    set_name: str | None
+    key: str | int | float | None  # the stored user key; bytes as hex
+    code: int
+    reason: str
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(
+            {
+                "digest": self.digest.hex(),
+                "set": self.set_name,
+                "key": self.key,
+                "code": self.code,
+                "reason": self.reason,
+            },
+            ensure_ascii=False,
+        )
+
+
+class Tally:
+    """Adds up what the threads of a restore did; the file of refused records is made when the first one comes."""
+
+    def __init__(self, refused_file: Path | None = None) -> None:
+        self._lock = threading.Lock()
+        self._path = refused_file
+        self._file: TextIO | None = None
+        self.counts: Counter[str] = Counter()
+        self.refusals: Counter[int] = Counter()
+
+    def add(self, **counts: int) -> None:
+        """Adds to fields of Report by name."""
+        with self._lock:
+            self.counts.update(counts)
+
+    def refuse(self, refusals: Iterable[Refusal], count_as: str = "refused") -> None:
+        """Counts and names records; they are on disk when this returns."""
+        with self._lock:
+            for refusal in refusals:
+                self.counts[count_as] += 1
+                if count_as == "refused":
+                    self.refusals[refusal.code] += 1
+                if self._path is not None:
+                    if self._file is None:
+                        self._file = self._path.open("w", encoding="utf-8")
+                    self._file.write(refusal.to_json() + "\n")
+            if self._file is not None:
+                self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+
+    def report(self, kind: str, namespace: str, at: int, *, complete: bool, seconds: float) -> Report:
+        """The sums."""
+        with self._lock:
+            return Report(
+                kind, namespace, at, complete, seconds=seconds, refusals=dict(self.refusals),
+                refused_file=self._path if self._file is not None else None, **self.counts,
+            )  # fmt: skip
+
+
+def _values(counts: Counts) -> tuple[int, ...]:
+    return tuple(asdict(counts).values())
