@@ -1,7 +1,7 @@
 """An embedded Apache Kafka for tests and the demo: one KRaft node on loopback, with the Java of a wheel.
 
-    python -m cdc.embedded.kafka fetch                       fetch and check the jars
-    python -m cdc.embedded.kafka run --data DIR --port 9092  run in the foreground until interrupted
+python -m cdc.embedded.kafka fetch                       fetch and check the jars
+python -m cdc.embedded.kafka run --data DIR --port 9092  run in the foreground until interrupted
 """
 
 import argparse

@@ -1,0 +1,17 @@
+"""Kafka: the topics and their settings, transactions that carry changes and progress together, reading them back.
+
+`Topics` names and creates, `Membership` shares out the shards, `Publisher` writes (fenced by the membership),
+`ChangeReader` and `ProgressReader` read what was committed, `Progress` is what a transaction completed.
+"""
+
+from cdc.topics.membership import Membership
+from cdc.topics.names import Topics
+from cdc.topics.offsets import end_offsets, lag
+from cdc.topics.progress import Kind, Progress
+from cdc.topics.publisher import Publisher, Transaction
+from cdc.topics.readers import ChangeReader, Chunk, ProgressEntry, ProgressReader
+
+__all__ = [
+    "ChangeReader", "Chunk", "Kind", "Membership", "Progress", "ProgressEntry", "ProgressReader", "Publisher", "Topics",
+    "Transaction", "end_offsets", "lag",
+]  # fmt: skip

@@ -1,0 +1,110 @@
+"""The one place that knows librdkafka's settings and error codes.
+
+`mapped` turns Kafka's errors into ours; a code that is not named here stays a KafkaError with Kafka's own words.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from confluent_kafka import KafkaError as Code
+from confluent_kafka import KafkaException
+
+from cdc.config import KafkaSettings
+from cdc.errors import BrokerUnreachable, Fenced, KafkaError, OffsetsLost, TopicMismatch
+
+FENCED = frozenset({
+    Code._FENCED, Code.PRODUCER_FENCED, Code.INVALID_PRODUCER_EPOCH, Code.FENCED_INSTANCE_ID, Code.UNKNOWN_MEMBER_ID,
+    Code.ILLEGAL_GENERATION, Code.REBALANCE_IN_PROGRESS, Code._ASSIGNMENT_LOST, Code._MAX_POLL_EXCEEDED,
+    Code.INVALID_PRODUCER_ID_MAPPING, Code.TRANSACTION_COORDINATOR_FENCED,
+})  # fmt: skip
+UNREACHABLE = frozenset({
+    Code._ALL_BROKERS_DOWN, Code._TRANSPORT, Code._TIMED_OUT, Code._MSG_TIMED_OUT, Code._RESOLVE, Code._TIMED_OUT_QUEUE,
+    Code._WAIT_COORD, Code._WAIT_CACHE, Code.REQUEST_TIMED_OUT, Code.COORDINATOR_NOT_AVAILABLE, Code.NOT_COORDINATOR,
+    Code.COORDINATOR_LOAD_IN_PROGRESS, Code.BROKER_NOT_AVAILABLE, Code.LEADER_NOT_AVAILABLE, Code.NETWORK_EXCEPTION,
+    Code.NOT_LEADER_FOR_PARTITION, Code.NOT_ENOUGH_REPLICAS, Code.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    Code.KAFKA_STORAGE_ERROR, Code.UNSTABLE_OFFSET_COMMIT,
+})  # fmt: skip
+LOST = frozenset({Code._AUTO_OFFSET_RESET, Code.OFFSET_OUT_OF_RANGE})
+MISSING = frozenset({Code._UNKNOWN_TOPIC, Code._UNKNOWN_PARTITION, Code.UNKNOWN_TOPIC_OR_PART})
+TOO_LARGE = frozenset({Code.MSG_SIZE_TOO_LARGE, Code.RECORD_LIST_TOO_LARGE})
+
+
+def failure(error: Code, doing: str) -> KafkaError:
+    """Our error for one of Kafka's, met while `doing` something."""
+    code, text = error.code(), f"{doing}: {error.str()} ({error.name()})"
+    if code in FENCED:
+        return Fenced(text)
+    if code in UNREACHABLE:
+        return BrokerUnreachable(text)
+    if code in LOST:
+        return OffsetsLost(text)
+    if code in MISSING:
+        return TopicMismatch(text, "The topic is gone or has fewer partitions; a collector creates it.")
+    if code in TOO_LARGE:
+        return TopicMismatch(text, "Raise kafka.max_message_bytes and the topic's max.message.bytes.")
+    return KafkaError(text)
+
+
+@contextmanager
+def mapped(doing: str) -> Iterator[None]:
+    """Raise our errors for Kafka's in the block."""
+    try:
+        yield
+    except KafkaException as error:
+        raise failure(error.args[0], doing) from error
+    except BufferError as error:
+        raise BrokerUnreachable(f"{doing}: the queue stays full") from error
+
+
+def common(settings: KafkaSettings) -> dict[str, Any]:
+    """What every client is configured with."""
+    return {"bootstrap.servers": settings.bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 1000}
+
+
+def own(settings: KafkaSettings) -> dict[str, Any]:
+    """What the user says of the client, which goes before what we say."""
+    return {**settings.client, **{key: secret.get_secret_value() for key, secret in settings.client_secrets.items()}}
+
+
+def producer_config(settings: KafkaSettings, transactional_id: str) -> dict[str, Any]:
+    """A transactional producer."""
+    return {
+        **common(settings),
+        "transactional.id": transactional_id,
+        "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+        "message.max.bytes": settings.max_message_bytes,
+        "compression.type": settings.compression,
+        "linger.ms": 20,
+        "batch.size": 1 << 20,
+        "batch.num.messages": 10_000,
+        "queue.buffering.max.messages": 500_000,
+        "queue.buffering.max.kbytes": 128 << 10,
+        **own(settings),
+    }
+
+
+def reader_config(settings: KafkaSettings, group: str) -> dict[str, Any]:
+    """A consumer of assigned partitions that commits nothing and never jumps over a gap."""
+    return {
+        **common(settings),
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "error",
+        "enable.partition.eof": False,
+        "fetch.wait.max.ms": 100,
+        "fetch.min.bytes": 1,
+        "fetch.max.bytes": max(32 << 20, settings.max_message_bytes),
+        "fetch.message.max.bytes": max(4 << 20, settings.max_message_bytes),
+        "receive.message.max.bytes": max(64 << 20, 2 * settings.max_message_bytes),
+        "queued.max.messages.kbytes": 32 << 10,
+        "queued.min.messages": 50_000,
+        "check.crcs": True,
+        **own(settings),
+    }
+
+
+TRANSACTION_TIMEOUT_MS = 60_000
+"""After which the broker undoes the transaction of a worker that is gone; readers wait for it so long."""

@@ -1,0 +1,191 @@
+"""Which shards this worker has: a consumer group over the progress topic, one member a worker.
+
+The group protocol is eager on purpose. Every rebalance then revokes all shards and assigns anew, in this process's own
+`poll()`, so that the shards and the generation that fences them are always taken together. With an incremental
+protocol the generation moves on in the background while the application still holds the shards of the older one.
+"""
+
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from confluent_kafka import OFFSET_END, OFFSET_INVALID, Consumer, TopicPartition
+from confluent_kafka import KafkaError as Code
+
+from cdc.config import KafkaSettings
+from cdc.errors import BrokerUnreachable, Fenced
+from cdc.topics.client import TRANSACTION_TIMEOUT_MS, failure, mapped, reader_config
+from cdc.topics.names import Topics
+from cdc.topics.offsets import list_offsets
+from cdc.topics.progress import Progress
+
+POLL_PATIENCE = 6
+"""A member that does not poll for this many session time-outs is given up by the group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Shards, and the group metadata of the generation in which they were assigned."""
+
+    shards: tuple[int, ...]
+    metadata: Any
+
+
+class Membership:
+    """A worker's membership. Call `poll()` often: at least every six session time-outs. Not to be shared by threads."""
+
+    def __init__(self, settings: KafkaSettings, topics: Topics) -> None:
+        self._settings = settings
+        self._topics = topics
+        session_ms = int(settings.session_timeout_s * 1000)
+        config = reader_config(settings, topics.group)
+        config.setdefault("max.poll.interval.ms", POLL_PATIENCE * session_ms)
+        config.setdefault("session.timeout.ms", session_ms)
+        config.setdefault("heartbeat.interval.ms", max(100, session_ms // 5))
+        config |= {"partition.assignment.strategy": "range", "auto.offset.reset": "latest"}
+        self._assignment = Assignment((), None)
+        self._last: dict[int, Progress | None] = {}
+        with mapped("join the group of collectors"):
+            self._consumer = Consumer(config)
+            self._consumer.subscribe([topics.progress], self._assigned, self._revoked, self._revoked)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the group, so that others take over at once."""
+        self._assignment = Assignment((), None)
+        self._consumer.close()
+
+    def poll(self, timeout_s: float = 0.0) -> tuple[int, ...]:
+        """Take part in the group's rebalances; the shards that are ours now, ascending.
+
+        Waits up to `timeout_s` while there are none. A shard that went away and came back has a new `last()`.
+        Raises TopicMismatch when the progress topic is missing.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            # Partitions are paused: what comes here is never a record of progress.
+            left = max(0.0, deadline - time.monotonic())
+            message = self._consumer.poll(0 if self._assignment.shards else min(0.05, left))
+            error = message.error() if message is not None else None
+            if error is not None and error.code() == Code._MAX_POLL_EXCEEDED:
+                self._drop()
+            elif error is not None and (error.fatal() or not _passing(error)):
+                raise failure(error, f"take part in {self._topics.group}")
+            if self._assignment.shards or time.monotonic() >= deadline:
+                return self._assignment.shards
+
+    @property
+    def assignment(self) -> Assignment:
+        """The shards of the last `poll()` and the metadata that fences a transaction for them."""
+        return self._assignment
+
+    def last(self, shard: int) -> Progress | None:
+        """The last committed progress of an assigned shard when it was assigned; None: there is none (any more).
+
+        Whatever an earlier owner may still commit is either in it or will be refused: the group's offset, which a
+        transaction commits along with its progress, is asked for first, and the group answers only when no
+        transaction that could still change it is pending. Raises Fenced for a shard that is not ours,
+        BrokerUnreachable.
+        """
+        if shard not in self._assignment.shards:
+            raise Fenced(f"shard {shard} of {self._topics.namespace} is not assigned to this worker")
+        if shard not in self._last:
+            self._last[shard] = self._read_last(shard)
+        return self._last[shard]
+
+    def _drop(self) -> None:
+        self._assignment = Assignment((), None)
+        self._last.clear()
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # Nothing is read through the group: `last()` has a consumer of its own.
+        paused = [TopicPartition(tp.topic, tp.partition, OFFSET_END) for tp in partitions]
+        consumer.assign(paused)
+        consumer.pause(paused)
+        self._last.clear()
+        shards = tuple(sorted(tp.partition for tp in partitions))
+        self._assignment = Assignment(shards, consumer.consumer_group_metadata())
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._drop()
+        consumer.unassign()
+
+    def _read_last(self, shard: int) -> Progress | None:
+        next_offset = self._committed(shard)
+        name = self._topics.progress
+        low = list_offsets(self._settings, name, [shard], earliest=True)[shard]
+        if next_offset is not None:
+            # The group's offset is committed with the record before it: this very record is known to be committed,
+            # even when an older transaction of a dead worker still hides it from readers of committed records.
+            if next_offset - 1 < low:
+                return None
+            return self._scan(shard, next_offset - 1, next_offset, "read_uncommitted")
+        # The group has forgotten its offset (it does after a week without members): search backwards. The last
+        # record is followed by markers of transactions, each of which has an offset too.
+        end = list_offsets(self._settings, name, [shard])[shard]
+        step = 16
+        while end > low:
+            start = max(low, end - step)
+            found = self._scan(shard, start, end, "read_committed")
+            if found is not None or start == low:
+                return found
+            step *= 8
+        return None
+
+    def _committed(self, shard: int) -> int | None:
+        deadline = time.monotonic() + TRANSACTION_TIMEOUT_MS / 1000 + self._settings.timeout_s
+        while True:
+            try:
+                with mapped("ask for the group's offset"):
+                    answer = self._consumer.committed(
+                        [TopicPartition(self._topics.progress, shard)], self._settings.timeout_s
+                    )[0]
+                    if answer.error is not None:
+                        raise failure(answer.error, "ask for the group's offset")
+                return None if answer.offset == OFFSET_INVALID else int(answer.offset)
+            except BrokerUnreachable:
+                if time.monotonic() > deadline:
+                    raise
+
+    def _scan(self, shard: int, start: int, end: int, isolation: str) -> Progress | None:
+        """The last record in [start, end); the end is reached when the consumer's position is."""
+        config = reader_config(self._settings, f"{self._topics.group}.last")
+        config |= {"isolation.level": isolation, "enable.partition.eof": True}
+        consumer = Consumer(config)
+        deadline = time.monotonic() + self._settings.timeout_s
+        found: Progress | None = None
+        try:
+            with mapped(f"read {self._topics.progress}"):
+                consumer.assign([TopicPartition(self._topics.progress, shard, start)])
+                while time.monotonic() < deadline:
+                    message = consumer.poll(0.2)
+                    if message is None:
+                        continue
+                    error = message.error()
+                    if error is not None and error.code() == Code._PARTITION_EOF:
+                        return found
+                    if error is not None and not _passing(error):
+                        raise failure(error, f"read {self._topics.progress}")
+                    if error is None:
+                        offset = message.offset()
+                        where = f"{self._topics.progress}, partition {shard}, offset {offset}"
+                        if offset < end:
+                            found = Progress.decode(message.value() or b"", where)
+                        if offset >= end - 1:
+                            return found
+        finally:
+            consumer.close()
+        raise BrokerUnreachable(f"{self._topics.progress}, partition {shard} was not read in time")
+
+
+def _passing(error: Code) -> bool:
+    """Whether the client goes on by itself after this error."""
+    return isinstance(failure(error, ""), BrokerUnreachable)

@@ -1,0 +1,42 @@
+"""Where partitions begin and end, and how far behind a reader is."""
+
+from collections.abc import Iterable, Mapping
+
+from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from cdc.config import KafkaSettings
+from cdc.topics.client import common, mapped, own
+from cdc.topics.names import Topics
+
+
+def list_offsets(
+    settings: KafkaSettings, topic: str, shards: Iterable[int], *, earliest: bool = False, committed: bool = True
+) -> dict[int, int]:
+    """The offset after the last record of each shard's partition (of its first, if `earliest`).
+
+    `committed` stops at the first transaction that is still open. Raises BrokerUnreachable, TopicMismatch.
+    """
+    spec = OffsetSpec.earliest() if earliest else OffsetSpec.latest()
+    request = {TopicPartition(topic, shard): spec for shard in shards}
+    if not request:
+        return {}
+    level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+    with mapped(f"ask for the offsets of {topic}"):
+        admin = AdminClient({**common(settings), **own(settings)})
+        answers = admin.list_offsets(request, isolation_level=level, request_timeout=settings.timeout_s)
+        return {tp.partition: int(future.result(settings.timeout_s).offset) for tp, future in answers.items()}
+
+
+def end_offsets(settings: KafkaSettings, topic: str, shards: Iterable[int]) -> dict[int, int]:
+    """Per shard the offset after everything that a reader of committed records can see now."""
+    return list_offsets(settings, topic, shards)
+
+
+def lag(settings: KafkaSettings, topics: Topics, positions: Mapping[int, int]) -> dict[int, int]:
+    """Per shard how many offsets of the changes topic lie between a reader's position and the committed end.
+
+    Offsets also number transaction markers, so that this is a little more than the number of changes.
+    """
+    ends = end_offsets(settings, topics.changes, positions)
+    return {shard: max(0, ends[shard] - position) for shard, position in positions.items()}

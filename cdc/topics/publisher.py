@@ -1,0 +1,237 @@
+"""Kafka transactions that carry changes and the progress that speaks of them, fenced by the membership."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from confluent_kafka import KafkaError as Code
+from confluent_kafka import KafkaException, Message, Producer, TopicPartition
+
+from cdc.codec import framing
+from cdc.config import KafkaSettings
+from cdc.errors import BrokerUnreachable, Fenced
+from cdc.model import DIGEST_SIZE, U8, Bodies
+from cdc.topics.client import failure, mapped, producer_config
+from cdc.topics.membership import Assignment, Membership
+from cdc.topics.names import Topics
+from cdc.topics.progress import Progress
+
+BURST = 20_000
+"""Messages between two looks at what the client has to report."""
+
+
+class Transaction:
+    """One open transaction; see `Publisher.transaction`. Methods raise Fenced, BrokerUnreachable, TopicMismatch."""
+
+    def __init__(self, producer: Producer, settings: KafkaSettings, topics: Topics, assignment: Assignment) -> None:
+        self._producer = producer
+        self._settings = settings
+        self._topics = topics
+        self._assignment = assignment
+        self._failed: Code | None = None
+        self._offsets: dict[int, tuple[int, int]] = {}
+        self._progress: dict[int, int] = {}
+        self._written = 0
+
+    def changes(self, shard: int, bodies: Bodies, digests: U8, observed_at: int) -> None:
+        """Publish change bodies (unframed) of one shard in their order, keyed by their digests (n, 20).
+
+        `observed_at` becomes the messages' timestamp, from which retention counts: it must be near now.
+        """
+        n = len(bodies)
+        if n == 0:
+            return
+        self._mine(shard)
+        framed = framing.frame(bodies, "change")
+        values, keys = framed.buffer.tobytes(), digests.tobytes()
+        if len(keys) != n * DIGEST_SIZE:
+            raise ValueError(f"{n} bodies but {len(digests)} digests")
+        ends = framed.offsets.tolist()
+        topic, produce, report = self._topics.changes, self._producer.produce, self._reported
+        # Only the first and the last message ask for a report: they tell the offsets. Whether one in between failed is
+        # known without: librdkafka then refuses to commit the transaction.
+        for low in range(0, n, BURST):
+            high = min(n, low + BURST)
+            start = ends[low]
+            key = low * DIGEST_SIZE
+            row = low
+            with mapped(f"publish changes of shard {shard}"):
+                while row < high:
+                    end = ends[row + 1]
+                    value, name = values[start:end], keys[key : key + DIGEST_SIZE]
+                    try:
+                        if row == 0 or row == n - 1:
+                            produce(topic, value, name, shard, on_delivery=report, timestamp=observed_at)
+                        else:
+                            produce(topic, value, name, shard, timestamp=observed_at)
+                    except BufferError:
+                        self._make_room()
+                        continue
+                    start = end
+                    key += DIGEST_SIZE
+                    row += 1
+            self._producer.poll(0)
+            self._raise_failed()
+        self._written += n
+
+    def aside(self, shard: int, digest: bytes, message: bytes, reason: str, observed_at: int) -> None:
+        """Keep a record that could not be encoded, as it came, with the reason as a header."""
+        self._mine(shard)
+        self._one(self._topics.aside, shard, digest, message, observed_at, [("reason", reason.encode())])
+
+    def metadata(self, key: bytes, value: bytes | None) -> None:
+        """Say the present state of one piece of metadata; None removes it."""
+        self._one(self._topics.metadata, 0, key, value, 0, [])
+
+    def flush(self) -> dict[int, tuple[int, int]]:
+        """Wait until the brokers have everything; per shard with changes in this transaction their offsets.
+
+        The pair is the first change's offset and the offset after the last one. Nothing is visible before the commit.
+        """
+        with mapped("flush a transaction"):
+            left = self._producer.flush(self._settings.timeout_s)
+        self._raise_failed()
+        if left:
+            raise BrokerUnreachable(f"{left} messages were not acknowledged within {self._settings.timeout_s:g} s")
+        return dict(self._offsets)
+
+    def progress(self, progress: Progress) -> None:
+        """Say what this transaction completes for a shard. It is committed with the changes, or not at all."""
+        self._mine(progress.shard)
+        self._one(
+            self._topics.progress, progress.shard, str(progress.shard).encode(), progress.encode(),
+            progress.observed_at, [],
+        )  # fmt: skip
+
+    def finish(self) -> None:
+        """Flush, hand the group its offsets (here a worker that lost its shards is refused), and commit."""
+        self.flush()
+        if self._written and not self._progress:
+            raise ValueError("a transaction without progress would not be fenced")
+        if not self._written:
+            with mapped("end an empty transaction"):
+                self._producer.commit_transaction(self._settings.timeout_s)
+            return
+        offsets = [TopicPartition(self._topics.progress, shard, at + 1) for shard, at in self._progress.items()]
+        with mapped("commit a transaction"):
+            _retried(
+                lambda: self._producer.send_offsets_to_transaction(
+                    offsets, self._assignment.metadata, self._settings.timeout_s
+                ),
+                self._settings.timeout_s,
+            )
+            _retried(lambda: self._producer.commit_transaction(self._settings.timeout_s), self._settings.timeout_s)
+
+    def _mine(self, shard: int) -> None:
+        if shard not in self._assignment.shards:
+            raise Fenced(f"shard {shard} of {self._topics.namespace} is not assigned to this worker")
+
+    def _one(
+        self, topic: str, partition: int, key: bytes, value: bytes | None, at: int, headers: list[tuple[str, bytes]]
+    ) -> None:
+        with mapped(f"publish to {topic}"):
+            while True:
+                try:
+                    self._producer.produce(
+                        topic, value, key, partition, self._reported, timestamp=at, headers=headers or None
+                    )
+                    break
+                except BufferError:
+                    self._make_room()
+        self._written += 1
+
+    def _make_room(self) -> None:
+        if not self._producer.poll(self._settings.timeout_s) and len(self._producer) == 0:
+            return
+        self._raise_failed()
+
+    def _reported(self, error: Code | None, message: Message) -> None:
+        if error is not None:
+            self._failed = self._failed or error
+            return
+        partition, offset = int(message.partition() or 0), int(message.offset() or 0)
+        if message.topic() == self._topics.progress:
+            self._progress[partition] = offset
+        elif message.topic() == self._topics.changes:
+            first, through = self._offsets.get(partition, (offset, offset))
+            self._offsets[partition] = (min(first, offset), max(through, offset + 1))
+
+    def _raise_failed(self) -> None:
+        if self._failed is not None:
+            raise failure(self._failed, "deliver a message")
+
+
+class Publisher:
+    """The transactional producer of one worker.
+
+    `worker` names it: two live workers never share a name, and a worker that comes back under its name undoes
+    at once what it had left open. Raises BrokerUnreachable.
+    """
+
+    def __init__(self, settings: KafkaSettings, topics: Topics, membership: Membership, worker: str) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._membership = membership
+        self._id = f"{topics.group}.{worker}"
+        self._producer: Any = None
+        self._open()
+
+    def _open(self) -> None:
+        with mapped("start a transactional producer"):
+            producer = Producer(producer_config(self._settings, self._id))
+            _retried(lambda: producer.init_transactions(self._settings.timeout_s), self._settings.timeout_s)
+        self._producer = producer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Forget the producer; an open transaction was ended by its block."""
+        self._producer = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """A transaction that commits where the block ends and aborts when it raises.
+
+        It counts for the shards assigned to the membership now. When the group has changed since, the commit is
+        refused with Fenced: poll the membership and begin again from its `last()`.
+        """
+        if self._producer is None:
+            self._open()
+        producer = self._producer
+        with mapped("begin a transaction"):
+            producer.begin_transaction()
+        transaction = Transaction(producer, self._settings, self._topics, self._membership.assignment)
+        try:
+            yield transaction
+            transaction.finish()
+        except BaseException:
+            self._abort(producer)
+            raise
+
+    def _abort(self, producer: Producer) -> None:
+        """Undo. A producer that cannot is thrown away: its successor's first step undoes what was left open."""
+        try:
+            with mapped("abort a transaction"):
+                _retried(lambda: producer.abort_transaction(self._settings.timeout_s), self._settings.timeout_s)
+        except (BrokerUnreachable, Fenced):
+            self._producer = None
+
+
+def _retried(step: Any, timeout_s: float) -> None:
+    """Take one step of the transaction protocol, again while Kafka says that it may be taken again."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            step()
+            return
+        except KafkaException as error:
+            if not error.args[0].retriable() or time.monotonic() > deadline:
+                raise
