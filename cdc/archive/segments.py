@@ -15,16 +15,17 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from cdc import codec
 from cdc.archive import index as indexes
 from cdc.archive.index import Index
 from cdc.archive.manifests import SegmentInfo, sha256
 from cdc.archive.store import Store
 from cdc.archive.versions import Versions, among, is_sorted
 from cdc.codec import schemas
+from cdc.codec.changes import columns as columns_of
+from cdc.codec.changes import split_versions, version_rows
 from cdc.config import ArchiveSettings
 from cdc.errors import BodyDamaged, ObjectDamaged, StoreForbidden
-from cdc.model import U8, digest_order
+from cdc.model import I64, U8, digest_order
 
 READ_AHEAD = 1 << 20
 """Neighbouring blocks are fetched together up to this many bytes: object stores answer in tens of milliseconds."""
@@ -59,13 +60,17 @@ class SegmentWriter:
         """Bytes so far, the unfinished block uncompressed."""
         return len(self._out) + self._pending
 
-    def add(self, versions: Versions) -> None:
-        """Versions that follow those before, all sorted by (digest, offset); ValueError if they are not."""
-        if not versions.rows:
+    def add(self, versions: Versions, order: I64 | None = None) -> None:
+        """Versions that follow those before: the rows that `order` names, in its order, or all as they stand.
+
+        ValueError if that is not the order of (digest, offset).
+        """
+        order = np.arange(versions.rows, dtype=np.int64) if order is None else order
+        if not len(order):
             return
-        self._check_order(versions)
-        encoded = codec.version_rows(versions.bodies, versions.offsets)
-        rows = Versions(versions.columns, encoded, versions.offsets)
+        encoded = version_rows(versions.offsets, versions.bodies, order)
+        rows = Versions(versions.columns.take(order), encoded, versions.offsets[order])
+        self._check_order(rows)
         start = 0
         while start < rows.rows:
             goal = encoded.offsets[start] + self._block_bytes - self._pending
@@ -229,8 +234,8 @@ def _decode_block(info: SegmentInfo, block: np.void, data: memoryview) -> Versio
     if count != int(block["rows"]) or len(raw) != int(block["raw_size"]):
         raise ObjectDamaged(f"{info.name} does not have the rows that its index says at byte {int(block['start'])}")
     try:
-        bodies, offsets = codec.split_version_rows(np.frombuffer(raw, np.uint8), count)
-        columns = codec.columns(bodies)
+        offsets, bodies = split_versions(raw, count)
+        columns = columns_of(bodies)
     except BodyDamaged as error:
         raise ObjectDamaged(f"{info.name}: {error.message}") from error
     return Versions(columns, bodies, offsets)

@@ -1,11 +1,13 @@
 """Versions in memory: columns, bodies and Kafka offsets side by side, and their order in the archive."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from cdc.codec.changes import gather
 from cdc.model import I64, U8, Bodies, Bool, Columns, digest_order
 
 
@@ -28,16 +30,14 @@ class Versions(NamedTuple):
 
     def take(self, rows: I64 | Bool) -> "Versions":
         """The named rows, in their order (or those of a mask)."""
-        from cdc import codec  # brings numba in, which takes a second
-
         chosen = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows.astype(np.int64, copy=False)
-        return Versions(self.columns.take(chosen), codec.gather(self.bodies, chosen), self.offsets[chosen])
+        return Versions(self.columns.take(chosen), gather(self.bodies, chosen), self.offsets[chosen])
 
     def span(self, start: int, end: int) -> "Versions":
         """Rows start to end - 1, without copying their bodies."""
         if start == 0 and end == self.rows:
             return self
-        columns = self.columns.take(np.arange(start, end, dtype=np.int64))
+        columns = Columns(**{f.name: getattr(self.columns, f.name)[start:end] for f in fields(Columns)})
         at = self.bodies.offsets[start : end + 1]
         bodies = Bodies(self.bodies.buffer[at[0] : at[-1]], at - at[0])
         return Versions(columns, bodies, self.offsets[start:end])
