@@ -26,13 +26,14 @@ INT = types.int64
 
 
 def _sources() -> tuple[str, int]:
-    """What the kernels of this folder are made of, in the form of numba's own stamp."""
+    """What all kernels are made of, in the form of numba's own stamp."""
     digest = hashlib.sha256()
     size = 0
-    for path in sorted(Path(__file__).parent.glob("*_kernels.py")):
+    folder = Path(__file__).parent
+    for path in sorted(folder.rglob("*_kernels.py")):
         text = path.read_bytes()
         size += len(text)
-        digest.update(path.name.encode() + b"\0" + text)
+        digest.update(str(path.relative_to(folder)).encode() + b"\0" + text)
     return digest.hexdigest(), size
 
 
