@@ -94,9 +94,9 @@ class Catalog:
         """How many records are known of each of the shard's partitions, in order."""
         return self._counts.copy()
 
-    def partition(self, partition: int) -> Entries:
-        """The entries of one partition, by key."""
-        low, high = np.uint64(partition << 52), np.uint64((partition << 52) | ((1 << 52) - 1))
+    def partitions(self, first: int, last: int) -> Entries:
+        """The entries of the partitions from `first` to `last`, both included, by key."""
+        low, high = np.uint64(first << 52), np.uint64((last << 52) | ((1 << 52) - 1))
         base_rows = _span(self._base, low, high)
         base = self._base.take(base_rows).take(self._alive[base_rows])
         return merge(base, self._overlay.take(_span(self._overlay, low, high)))

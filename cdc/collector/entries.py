@@ -6,7 +6,7 @@ binary search over 64-bit numbers. The digest's other twelve bytes decide betwee
 """
 
 from dataclasses import dataclass, fields
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,14 @@ DTYPES: Final[dict[str, Any]] = {
 }  # fmt: skip
 """The stored columns in their order in a file, the widest first, so that each is aligned."""
 ENTRY_SIZE: Final = sum(np.dtype(dtype).itemsize for dtype in DTYPES.values())
+
+
+class Keys(NamedTuple):
+    """Digests as numbers: the key, and the other twelve bytes."""
+
+    key: U64
+    tail_high: U64
+    tail_low: U32
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +127,7 @@ class Entries:
         return self.sum_low.astype(np.uint64) | (self.sum_high.astype(np.uint64) << np.uint64(32))
 
 
-def keys_of(digest: U8) -> tuple[U64, U64, U32]:
+def keys_of(digest: U8) -> Keys:
     """Key, and the other twelve bytes as two numbers, of each digest of an (n, 20) array."""
     digest = np.ascontiguousarray(digest)
     head = digest[:, :8].copy().view(">u8").reshape(-1).astype(np.uint64)
@@ -131,7 +139,7 @@ def keys_of(digest: U8) -> tuple[U64, U64, U32]:
         | (head & _LOW48)
     )
     tail_high = digest[:, 8:16].copy().view(">u8").reshape(-1).astype(np.uint64)
-    return key, tail_high, digest[:, 16:].copy().view(">u4").reshape(-1).astype(np.uint32)
+    return Keys(key, tail_high, digest[:, 16:].copy().view(">u4").reshape(-1).astype(np.uint32))
 
 
 def digests_of(key: U64, tail_high: U64, tail_low: U32) -> U8:
@@ -145,15 +153,29 @@ def digests_of(key: U64, tail_high: U64, tail_low: U32) -> U8:
     return out
 
 
-def find(entries: Entries, key: U64, tail_high: U64, tail_low: U32) -> I64:
+def key_order(digest: U8) -> I64:
+    """The rows ordered by key; of a digest that stands in several rows only the last one. A look can show a record
+    twice when a partition was asked again, and the later answer is the newer."""
+    key, high, low = keys_of(digest)
+    order: I64 = np.argsort(key, kind="stable")
+    if len(order) < 2 or not (repeated := key[order[1:]] == key[order[:-1]]).any():
+        return order
+    order = np.lexsort((low, high, key))  # stable too: equal digests stay in the order they came
+    key, high, low = key[order], high[order], low[order]
+    repeated = (key[1:] == key[:-1]) & (high[1:] == high[:-1]) & (low[1:] == low[:-1])
+    out: I64 = order[np.append(~repeated, True)]
+    return out
+
+
+def find(entries: Entries | Keys, key: U64, tail_high: U64, tail_low: U32) -> I64:
     """Where in `entries` (ordered by key) each digest stands, -1 where it does not."""
     rows = np.full(len(key), -1, np.int64)
-    if len(entries) == 0 or len(key) == 0:
+    if len(entries.key) == 0 or len(key) == 0:
         return rows
     place = np.searchsorted(entries.key, key)
     asked = np.arange(len(key))
     while len(asked):
-        inside = place < len(entries)
+        inside = place < len(entries.key)
         asked, place = asked[inside], place[inside]
         same_key = entries.key[place] == key[asked]
         asked, place = asked[same_key], place[same_key]

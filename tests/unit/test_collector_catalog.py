@@ -52,8 +52,8 @@ def reopened(directory: Path) -> Catalog:
 
 def content(catalog: Catalog) -> dict[bytes, tuple[int, int]]:
     out = {}
-    for p in partitions_of(SHARD, SHARDS):
-        found = catalog.partition(p)
+    for p in partitions_of(SHARD, SHARDS)[::3]:
+        found = catalog.partitions(p, p + 2)
         for digest, lut, generation in zip(found.digest, found.lut, found.generation, strict=True):
             out[digest.tobytes()] = (int(lut), int(generation))
     return out
