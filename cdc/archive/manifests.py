@@ -19,10 +19,12 @@ FORMAT_VERSION = 1
 class Epoch:
     """One unbroken history of a shard, from a base snapshot that began from nothing.
 
-    It owns the changes from `changes_from` up to the next epoch's. `recoverable_from` is None until the base snapshot
-    is complete. `ended` says why nothing follows `resolved_at`; empty while the history goes on.
+    `number` counts the shard's epochs from 1 and names this one in segments and sets: neither moments (a clock set
+    back) nor offsets (a topic made anew) would. `recoverable_from` is None until the base snapshot is complete.
+    `ended` says why nothing follows `resolved_at`; empty while the history goes on.
     """
 
+    number: int
     began_at: int
     changes_from: int
     recoverable_from: int | None = None
@@ -38,10 +40,11 @@ class SegmentInfo:
 
     `size` and `sha256` are the object's, `index_size` and `index_sha256` its index's; `raw_size` is the size of its
     blocks before compression; `tier` is 0 for what came from Kafka. Digests are hexadecimal. Times are milliseconds;
-    offsets are those of the changes topic, both inclusive.
+    offsets are those of the changes topic, both inclusive. `epoch` is the number of the only one it has changes of.
     """
 
     name: str
+    epoch: int
     size: int
     sha256: str
     index_size: int
@@ -68,14 +71,14 @@ class SegmentInfo:
 class RestoreSet:
     """The full state at `at`: of every record the version that held then, in segments that do not overlap.
 
-    It stands for every change with an offset below `through` and `effective_at` <= `at` of the epoch that began at
-    offset `changes_from`. Whoever reads it together with segments leaves out those rows of the segments
-    (`cdc.archive.views`): the set may lack the end of a record, and they would bring the record back.
+    It stands for every change of the epoch with an offset below `through` and `effective_at` <= `at`. Whoever reads it
+    together with segments leaves out those rows of the segments (`cdc.archive.views`): the set may lack the end of a
+    record, and they would bring the record back.
     """
 
     at: int
     through: int
-    changes_from: int
+    epoch: int
     segments: tuple[SegmentInfo, ...]
     made_at: int = 0
 
@@ -90,7 +93,8 @@ class Manifest:
     """All that the archive holds of one shard.
 
     `next_changes` and `next_progress` are the Kafka offsets where the compactor goes on: everything below them is in
-    here. `previous` is the SHA-256 of the manifest with the sequence before, empty for the first (sequence 1).
+    here. `after_gap` says that what stood before `next_progress` was lost, or that nothing was ever read. `previous` is
+    the SHA-256 of the manifest with the sequence before, empty for the first (sequence 1).
     """
 
     namespace: str
@@ -101,13 +105,10 @@ class Manifest:
     written_at: int = 0
     next_changes: int = 0
     next_progress: int = 0
+    after_gap: bool = True
     epochs: tuple[Epoch, ...] = ()
     segments: tuple[SegmentInfo, ...] = ()
     sets: tuple[RestoreSet, ...] = ()
-
-    def owner(self, segment: SegmentInfo) -> Epoch:
-        """The epoch that a segment's changes belong to (no segment spans two)."""
-        return next(e for e in reversed(self.epochs) if e.changes_from <= segment.first_offset)
 
 
 def encode(manifest: Manifest) -> bytes:

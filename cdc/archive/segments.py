@@ -41,7 +41,9 @@ def new_name(directory: str, first_offset: int) -> str:
 class SegmentWriter:
     """Gathers one segment, block by block. Memory: its compressed bytes and one block."""
 
-    def __init__(self, settings: ArchiveSettings) -> None:
+    def __init__(self, settings: ArchiveSettings, epoch: int) -> None:
+        """`epoch` is the number of the one that all its versions belong to."""
+        self._epoch = epoch
         self._block_bytes = settings.block_bytes
         self._compressor = zstandard.ZstdCompressor(level=settings.zstd_level)
         self._sync = os.urandom(16)
@@ -90,6 +92,7 @@ class SegmentWriter:
         name = new_name(directory, first_offset)
         info = SegmentInfo(
             name=name,
+            epoch=self._epoch,
             size=len(self._out),
             sha256=sha256(self._out),
             index_size=len(index),

@@ -6,7 +6,7 @@ versions of that record, so of their rows only those count that the set does not
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -55,10 +55,15 @@ def view(manifest: Manifest, at: int) -> View:
 
 def view_of_epoch(manifest: Manifest, epoch: Epoch, at: int) -> View:
     """The same for a moment that is known to lie in an epoch, or before the end of what will be its window."""
-    sets = [s for s in manifest.sets if s.changes_from == epoch.changes_from and s.at <= at]
+    whole = everything_beside(manifest, epoch, at)
+    return replace(whole, segments=tuple(s for s in whole.segments if _concerns(s, at)))
+
+
+def everything_beside(manifest: Manifest, epoch: Epoch, at: int) -> View:
+    """The newest set at or before `at` and every segment beside it: all that is known of the moments from there on."""
+    sets = [s for s in manifest.sets if s.epoch == epoch.number and s.at <= at]
     base = max(sets, key=lambda s: (s.at, s.through), default=None)
-    needed = tuple(s for s in _of_epoch(manifest, epoch) if _beside(s, base) and _concerns(s, at))
-    return View(manifest.shard, at, epoch, base, needed)
+    return View(manifest.shard, at, epoch, base, tuple(s for s in _of_epoch(manifest, epoch) if _beside(s, base)))
 
 
 def changed_after(manifest: Manifest, at: int) -> tuple[SegmentInfo, ...]:
@@ -70,7 +75,7 @@ def changed_after(manifest: Manifest, at: int) -> tuple[SegmentInfo, ...]:
 
 
 def _of_epoch(manifest: Manifest, epoch: Epoch) -> list[SegmentInfo]:
-    return [s for s in manifest.segments if manifest.owner(s).changes_from == epoch.changes_from]
+    return [s for s in manifest.segments if s.epoch == epoch.number]
 
 
 def _beside(segment: SegmentInfo, base: RestoreSet | None) -> bool:
