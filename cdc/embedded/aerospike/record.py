@@ -21,7 +21,7 @@ Particle = tuple[int, bytes]
 Bins = dict[bytes, Particle]
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer, not a failure
+class Refused(Exception):
     """Ends a request with a result code (`wire.messages` names them)."""
 
     def __init__(self, code: int) -> None:

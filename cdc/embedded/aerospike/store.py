@@ -1,0 +1,187 @@
+"""What one node holds of one namespace: partitions of records, sets, counters, and the rules of time.
+
+The rules are the server's: a LUT is in whole milliseconds and never goes backwards while the index entry lives
+(`record_ce.c`), a record is invisible once its void time is past and is removed by a later nsup cycle (`nsup.c`), a
+truncation hides what has a LUT below its own (`truncate.c`). Pure: time comes in as an argument, and callers lock.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cdc.clock import CITRUSLEAF_EPOCH_S
+from cdc.embedded.aerospike.record import Bins, Record
+from cdc.model import PARTITIONS
+
+EPOCH_MS = CITRUSLEAF_EPOCH_S * 1000
+TTL_DEFAULT = 0
+TTL_NEVER = 0xFFFF_FFFF
+TTL_KEEP = 0xFFFF_FFFE
+TTL_MAX = 10 * 365 * 86_400
+MAX_RECORD_SIZE = 1 << 20
+"""The server's default of max-record-size."""
+
+
+def partition_id(digest: bytes) -> int:
+    """The partition of a digest (the server's `partition.h`)."""
+    return digest[0] | (digest[1] & 0x0F) << 8
+
+
+def seconds_2010(now_ms: int) -> int:
+    """Seconds since 2010-01-01, in which void times count."""
+    return now_ms // 1000 - CITRUSLEAF_EPOCH_S
+
+
+@dataclass(slots=True)
+class SetState:
+    """What is known of a set: it never goes away once it was written to."""
+
+    objects: int = 0
+    truncate_lut_ms: int = 0  # since 1970; 0: never truncated
+
+
+class NamespaceStore:
+    """One namespace on one node. Every method expects the caller to hold the emulator's lock."""
+
+    def __init__(self, name: str, default_ttl: int = 0, *, persisted: bool = False) -> None:
+        self.name = name
+        self.raw_name = name.encode()
+        self.default_ttl = default_ttl
+        self.persisted = persisted
+        self.partitions: list[dict[bytes, Record]] = [{} for _ in range(PARTITIONS)]
+        self.sets: defaultdict[bytes, SetState] = defaultdict(SetState)
+        self.counters: Counter[str] = Counter()
+        self.truncate_lut_ms = 0
+        self.objects = 0
+        self._device: dict[bytes, Record] = {}
+        self._next_void_s = 0  # no record's void time is lower; 0: none expires
+
+    def find(self, digest: bytes) -> Record | None:
+        """The index entry, whether it is visible or not."""
+        return self.partitions[digest[0] | (digest[1] & 0x0F) << 8].get(digest)
+
+    def hidden(self, record: Record, now_s: int) -> bool:
+        """Whether a record is expired (its void time lies before this second) or truncated."""
+        void = record.void_time_s
+        return (void != 0 and void < now_s) or (self._truncated(record) if self.sets_truncated else False)
+
+    @property
+    def sets_truncated(self) -> bool:
+        """Whether anything was ever truncated here."""
+        return self._any_truncation
+
+    _any_truncation = False
+
+    def _truncated(self, record: Record) -> bool:
+        if record.lut_ms < self.truncate_lut_ms:
+            return True
+        state = self.sets.get(record.set_name) if record.set_name else None
+        return state is not None and record.lut_ms < state.truncate_lut_ms
+
+    def truncated_now(self, set_name: bytes, now_ms: int) -> bool:
+        """Whether a record created now would be truncated at once: the clock has gone back behind a truncation."""
+        state = self.sets.get(set_name) if set_name else None
+        return now_ms < self.truncate_lut_ms or (state is not None and now_ms < state.truncate_lut_ms)
+
+    def void_time(self, old: Record | None, ttl: int, now_ms: int) -> int:
+        """The void time that a write with this TTL gives, in seconds since 2010; 0 never."""
+        if ttl == TTL_KEEP and old is not None:
+            return old.void_time_s
+        if ttl in (TTL_DEFAULT, TTL_KEEP):
+            ttl = self.default_ttl or TTL_NEVER
+        return 0 if ttl == TTL_NEVER else seconds_2010(now_ms) + ttl
+
+    def successor(
+        self, old: Record | None, digest: bytes, set_name: bytes, key: bytes | None, ttl: int, now_ms: int, bins: Bins
+    ) -> Record:
+        """The record that a write makes of `old` (None: there is no living index entry)."""
+        if old is None:
+            return Record(digest, set_name, key, 1, now_ms, self.void_time(None, ttl, now_ms), bins)
+        generation = old.generation + 1 & 0xFFFF or 1
+        lut = old.lut_ms if old.lut_ms > now_ms else now_ms
+        return Record(
+            digest, old.set_name, old.key or key, generation, lut, self.void_time(old, ttl, now_ms), bins
+        )  # fmt: skip
+
+    def put(self, record: Record) -> None:
+        """Store a record in place of what has its digest."""
+        digest = record.digest
+        partition = self.partitions[digest[0] | (digest[1] & 0x0F) << 8]
+        if digest not in partition:
+            self.objects += 1
+            self.sets[record.set_name].objects += 1
+        partition[digest] = record
+        if self.persisted:
+            self._device[digest] = record
+        void = record.void_time_s
+        if void and (void < self._next_void_s or not self._next_void_s):
+            self._next_void_s = void
+
+    def drop(self, digest: bytes) -> None:
+        """Take an index entry away. A device keeps what was written: Community Edition has no tombstones."""
+        record = self.partitions[partition_id(digest)].pop(digest)
+        self.objects -= 1
+        self.sets[record.set_name].objects -= 1
+
+    def take_partition(self, partition: int) -> dict[bytes, Record]:
+        """All records of a partition, which is empty afterwards."""
+        records = self.partitions[partition]
+        self.partitions[partition] = {}
+        self.objects -= len(records)
+        for record in records.values():
+            self.sets[record.set_name].objects -= 1
+        return records
+
+    def expire(self, now_ms: int) -> int:
+        """One nsup cycle: removes what is expired, counts it, returns the number."""
+        now_s = seconds_2010(now_ms)
+        if not self._next_void_s or self._next_void_s >= now_s:
+            return 0
+        expired, following = [], 0
+        for record in self.all_records():
+            void = record.void_time_s
+            if not void:
+                continue
+            if void < now_s:
+                expired.append(record.digest)
+            elif void < following or not following:
+                following = void
+        for digest in expired:
+            self.drop(digest)
+        self._next_void_s = following
+        self.counters["expired_objects"] += len(expired)
+        return len(expired)
+
+    def truncate(self, set_name: bytes | None, lut_ms: int) -> None:
+        """Remove every record (of a set) with a LUT below `lut_ms`. An unknown set, or a lower LUT, does nothing."""
+        if set_name is None:
+            if lut_ms <= self.truncate_lut_ms:
+                return
+            self.truncate_lut_ms = lut_ms
+        else:
+            state = self.sets.get(set_name)
+            if state is None or lut_ms <= state.truncate_lut_ms:
+                return
+            state.truncate_lut_ms = lut_ms
+        self._any_truncation = True
+        for digest in [r.digest for r in self.all_records() if self._truncated(r)]:
+            self.drop(digest)
+
+    def cold_restart(self, now_ms: int) -> None:
+        """Forget memory; a device's records come back, deleted and truncated ones too. Expired ones do not."""
+        now_s = seconds_2010(now_ms)
+        device, self._device = self._device, {}
+        for partition in range(PARTITIONS):
+            self.partitions[partition] = {}
+        self.sets.clear()
+        self.counters.clear()
+        self.objects = self.truncate_lut_ms = self._next_void_s = 0
+        self._any_truncation = False
+        for record in device.values():
+            if not self.hidden(record, now_s):
+                self.put(record)
+
+    def all_records(self) -> Iterator[Record]:
+        """Every index entry, in no order."""
+        for partition in self.partitions:
+            yield from partition.values()
