@@ -29,6 +29,9 @@ LOST = frozenset({Code._AUTO_OFFSET_RESET, Code.OFFSET_OUT_OF_RANGE})
 MISSING = frozenset({Code._UNKNOWN_TOPIC, Code._UNKNOWN_PARTITION, Code.UNKNOWN_TOPIC_OR_PART})
 TOO_LARGE = frozenset({Code.MSG_SIZE_TOO_LARGE, Code.RECORD_LIST_TOO_LARGE})
 
+POLL_PATIENCE = 6
+"""A member of a group that does not poll for this many session time-outs is given up."""
+
 
 def failure(error: Code, doing: str) -> KafkaError:
     """Our error for one of Kafka's, met while `doing` something."""
@@ -86,9 +89,13 @@ def producer_config(settings: KafkaSettings, transactional_id: str) -> dict[str,
 
 def reader_config(settings: KafkaSettings, group: str) -> dict[str, Any]:
     """A consumer of assigned partitions that commits nothing and never jumps over a gap."""
+    session_ms = int(settings.session_timeout_s * 1000)
     return {
         **common(settings),
         "group.id": group,
+        "session.timeout.ms": session_ms,
+        "heartbeat.interval.ms": max(100, session_ms // 5),
+        "max.poll.interval.ms": POLL_PATIENCE * session_ms,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "isolation.level": "read_committed",
@@ -100,7 +107,8 @@ def reader_config(settings: KafkaSettings, group: str) -> dict[str, Any]:
         "fetch.message.max.bytes": max(4 << 20, settings.max_message_bytes),
         "receive.message.max.bytes": max(64 << 20, 2 * settings.max_message_bytes),
         "queued.max.messages.kbytes": 32 << 10,
-        "queued.min.messages": 50_000,
+        "queued.min.messages": 100_000,
+        "fetch.queue.backoff.ms": 20,  # by default a full queue stops fetching for a whole second
         "check.crcs": True,
         **own(settings),
     }

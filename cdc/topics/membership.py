@@ -20,9 +20,6 @@ from cdc.topics.names import Topics
 from cdc.topics.offsets import list_offsets
 from cdc.topics.progress import Progress
 
-POLL_PATIENCE = 6
-"""A member that does not poll for this many session time-outs is given up by the group."""
-
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
@@ -38,11 +35,7 @@ class Membership:
     def __init__(self, settings: KafkaSettings, topics: Topics) -> None:
         self._settings = settings
         self._topics = topics
-        session_ms = int(settings.session_timeout_s * 1000)
         config = reader_config(settings, topics.group)
-        config.setdefault("max.poll.interval.ms", POLL_PATIENCE * session_ms)
-        config.setdefault("session.timeout.ms", session_ms)
-        config.setdefault("heartbeat.interval.ms", max(100, session_ms // 5))
         config |= {"partition.assignment.strategy": "range", "auto.offset.reset": "latest"}
         self._assignment = Assignment((), None)
         self._last: dict[int, Progress | None] = {}
@@ -175,7 +168,7 @@ class Membership:
                     if error is not None and not _passing(error):
                         raise failure(error, f"read {self._topics.progress}")
                     if error is None:
-                        offset = message.offset()
+                        offset = int(message.offset() or 0)
                         where = f"{self._topics.progress}, partition {shard}, offset {offset}"
                         if offset < end:
                             found = Progress.decode(message.value() or b"", where)

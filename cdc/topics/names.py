@@ -6,7 +6,12 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from cdc.config import KafkaSettings
 from cdc.errors import TopicMismatch
@@ -94,7 +99,7 @@ class Topics:
     def _check(self, admin: AdminClient, settings: KafkaSettings, wanted: Mapping[str, NewTopic]) -> None:
         for name, topic in wanted.items():
             partitions, config = _described(admin, name, settings.timeout_s)
-            need = topic.config
+            need = topic.config or {}
             if partitions != topic.num_partitions:
                 raise TopicMismatch(
                     f"topic {name} has {partitions} partitions, not {topic.num_partitions}",

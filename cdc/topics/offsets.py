@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from confluent_kafka import IsolationLevel, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from cdc.config import KafkaSettings
 from cdc.topics.client import common, mapped, own
@@ -17,7 +17,7 @@ def list_offsets(
 
     `committed` stops at the first transaction that is still open. Raises BrokerUnreachable, TopicMismatch.
     """
-    spec = OffsetSpec.earliest() if earliest else OffsetSpec.latest()
+    spec = OffsetSpec.earliest() if earliest else OffsetSpec.latest()  # type: ignore[no-untyped-call]
     request = {TopicPartition(topic, shard): spec for shard in shards}
     if not request:
         return {}

@@ -6,18 +6,21 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException, Message, Producer, TopicPartition
 
 from cdc.codec import framing
 from cdc.config import KafkaSettings
-from cdc.errors import BrokerUnreachable, Fenced
+from cdc.errors import BrokerUnreachable, Fenced, KafkaError
 from cdc.model import DIGEST_SIZE, U8, Bodies
 from cdc.topics.client import failure, mapped, producer_config
 from cdc.topics.membership import Assignment, Membership
 from cdc.topics.names import Topics
 from cdc.topics.progress import Progress
 
+REPORT_BYTES = 64 << 10
+"""One message in so many bytes asks for a delivery report."""
 BURST = 20_000
 """Messages between two looks at what the client has to report."""
 
@@ -50,8 +53,12 @@ class Transaction:
             raise ValueError(f"{n} bodies but {len(digests)} digests")
         ends = framed.offsets.tolist()
         topic, produce, report = self._topics.changes, self._producer.produce, self._reported
-        # Only the first and the last message ask for a report: they tell the offsets. Whether one in between failed is
-        # known without: librdkafka then refuses to commit the transaction.
+        # A report for each message would cost more than the message. The first and the last tell the offsets. When any
+        # message fails, reported or not, librdkafka refuses to commit the transaction; the reports in between make
+        # that known at once, and by its reason, where the messages behind a refused batch would wait in vain.
+        marks = np.diff(framed.offsets // REPORT_BYTES) > 0
+        marks[0] = marks[-1] = True
+        asks = marks.tobytes()
         for low in range(0, n, BURST):
             high = min(n, low + BURST)
             start = ends[low]
@@ -62,7 +69,7 @@ class Transaction:
                     end = ends[row + 1]
                     value, name = values[start:end], keys[key : key + DIGEST_SIZE]
                     try:
-                        if row == 0 or row == n - 1:
+                        if asks[row]:
                             produce(topic, value, name, shard, on_delivery=report, timestamp=observed_at)
                         else:
                             produce(topic, value, name, shard, timestamp=observed_at)
@@ -81,18 +88,22 @@ class Transaction:
         self._mine(shard)
         self._one(self._topics.aside, shard, digest, message, observed_at, [("reason", reason.encode())])
 
-    def metadata(self, key: bytes, value: bytes | None) -> None:
+    def metadata(self, key: bytes, value: bytes | None, observed_at: int) -> None:
         """Say the present state of one piece of metadata; None removes it."""
-        self._one(self._topics.metadata, 0, key, value, 0, [])
+        self._one(self._topics.metadata, 0, key, value, observed_at, [])
 
     def flush(self) -> dict[int, tuple[int, int]]:
         """Wait until the brokers have everything; per shard with changes in this transaction their offsets.
 
         The pair is the first change's offset and the offset after the last one. Nothing is visible before the commit.
         """
-        with mapped("flush a transaction"):
-            left = self._producer.flush(self._settings.timeout_s)
-        self._raise_failed()
+        deadline = time.monotonic() + self._settings.timeout_s
+        while True:
+            with mapped("flush a transaction"):
+                left = self._producer.flush(0.2)
+            self._raise_failed()
+            if left == 0 or time.monotonic() > deadline:
+                break
         if left:
             raise BrokerUnreachable(f"{left} messages were not acknowledged within {self._settings.timeout_s:g} s")
         return dict(self._offsets)
@@ -129,7 +140,13 @@ class Transaction:
             raise Fenced(f"shard {shard} of {self._topics.namespace} is not assigned to this worker")
 
     def _one(
-        self, topic: str, partition: int, key: bytes, value: bytes | None, at: int, headers: list[tuple[str, bytes]]
+        self,
+        topic: str,
+        partition: int,
+        key: bytes,
+        value: bytes | None,
+        at: int,
+        headers: list[tuple[str, str | bytes | None]],
     ) -> None:
         with mapped(f"publish to {topic}"):
             while True:
@@ -143,9 +160,14 @@ class Transaction:
         self._written += 1
 
     def _make_room(self) -> None:
-        if not self._producer.poll(self._settings.timeout_s) and len(self._producer) == 0:
-            return
-        self._raise_failed()
+        """Wait until the full queue is a little less full."""
+        before = len(self._producer)
+        deadline = time.monotonic() + self._settings.timeout_s
+        while len(self._producer) >= before:
+            self._producer.poll(0.1)
+            self._raise_failed()
+            if time.monotonic() > deadline:
+                raise BrokerUnreachable(f"no message was acknowledged within {self._settings.timeout_s:g} s")
 
     def _reported(self, error: Code | None, message: Message) -> None:
         if error is not None:
@@ -212,16 +234,18 @@ class Publisher:
         try:
             yield transaction
             transaction.finish()
-        except BaseException:
-            self._abort(producer)
+        except BaseException as error:
+            self._abort(producer, error)
             raise
 
-    def _abort(self, producer: Producer) -> None:
+    def _abort(self, producer: Producer, cause: BaseException) -> None:
         """Undo. A producer that cannot is thrown away: its successor's first step undoes what was left open."""
         try:
             with mapped("abort a transaction"):
                 _retried(lambda: producer.abort_transaction(self._settings.timeout_s), self._settings.timeout_s)
-        except (BrokerUnreachable, Fenced):
+        except KafkaError as error:
+            cause.add_note(f"The transaction is undone when the next one begins: {error}")
+            producer.purge()
             self._producer = None
 
 

@@ -19,6 +19,7 @@ from cdc.topics.names import Topics
 from cdc.topics.progress import Progress
 
 BATCH = 10_000
+ANSWER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,12 @@ class _Reader:
         self._settings = settings
         self._topic = topic
         self._positions = dict(positions)
-        self._silent_since: float | None = None
+        self._trouble: list[Code] = []
         self._ends: dict[int, int] = {}
+        config = reader_config(settings, f"{topics.prefix}.{topics.namespace}.readers")
+        config |= {"enable.partition.eof": True, "error_cb": self._troubled}
         with mapped(f"read {topic}"):
-            config = reader_config(settings, f"{topics.prefix}.{topics.namespace}.readers")
-            self._consumer = Consumer(config | {"enable.partition.eof": True})
+            self._consumer = Consumer(config)
             self._consumer.assign([TopicPartition(topic, shard, at) for shard, at in self._positions.items()])
 
     def __enter__(self) -> Self:
@@ -84,7 +86,6 @@ class _Reader:
         """Up to `max_records` messages, waiting up to `timeout_s` for the first."""
         deadline = time.monotonic() + timeout_s
         good: list[Message] = []
-        trouble: BrokerUnreachable | None = None
         while len(good) < max_records:
             wait = 0.0 if good else max(0.0, deadline - time.monotonic())
             with mapped(f"read {self._topic}"):
@@ -101,14 +102,23 @@ class _Reader:
                     problem = failure(error, f"read {self._topic}")
                     if not isinstance(problem, BrokerUnreachable):
                         raise problem
-                    trouble = problem
+                    self._trouble.append(error)
             if not batch and (good or time.monotonic() >= deadline):
                 break
         if good:
-            self._silent_since = None
-        elif trouble is not None:
-            raise trouble
+            self._trouble.clear()
+        elif self._trouble:
+            self._ask()
         return good
+
+    def _troubled(self, error: Code) -> None:
+        self._trouble.append(error)
+
+    def _ask(self) -> None:
+        """After trouble and silence: BrokerUnreachable, unless a broker answers now."""
+        with mapped(f"read {self._topic}"):
+            self._consumer.list_topics(self._topic, timeout=ANSWER_S)
+        self._trouble.clear()
 
     def _lost(self, message: Message) -> OffsetsLost:
         shard = int(message.partition() or 0)
