@@ -303,7 +303,7 @@ def _check_generation(request: Request, record: Record | None) -> None:
 
 def _check_filter(request: Request, record: Record, now_ms: int) -> None:
     packed = request.fields.get(_FIELD_FILTER)
-    if packed is not None and expressions.evaluate(packed, RecordView(record, now_ms)) is not True:
+    if packed is not None and not expressions.passes(packed, RecordView(record, now_ms)):
         raise _Failed(Result.FILTERED_OUT, record)
 
 

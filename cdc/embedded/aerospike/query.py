@@ -63,6 +63,8 @@ def check(request: Request) -> Query:
     partitions = _partitions(fields.get(FieldType.PARTITIONS), fields.get(FieldType.DIGESTS))
     if FieldType.INDEX_RANGE in fields:
         raise Refused(Result.INDEX_NOT_FOUND)  # no secondary index holds entries here
+    if FieldType.FILTER in fields:
+        expressions.check_filter(fields[FieldType.FILTER])
     no_bins = bool(request.info1 & INFO1_NO_BINS)
     ops = [] if no_bins else request.ops
     for code, _, name, _ in ops:

@@ -12,7 +12,7 @@ from cdc.embedded.aerospike.record import RecordView, Refused
 from cdc.errors import CodecError
 from cdc.wire.messages import Result
 
-__all__ = ["UNKNOWN", "Type", "Unknown", "Value", "check_filter", "evaluate", "prepared"]
+__all__ = ["UNKNOWN", "Type", "Unknown", "Value", "check_filter", "evaluate", "passes", "prepared"]
 
 
 @lru_cache(maxsize=512)
@@ -36,3 +36,9 @@ def check_filter(expression: bytes) -> None:
     """Refused (PARAMETER) unless this is a good expression with a true or false result: what a filter must be."""
     if prepared(expression).type is not Type.BOOL:
         raise Refused(Result.PARAMETER)
+
+
+def passes(expression: bytes, record: RecordView) -> bool:
+    """Whether a filter lets a record through. Refused as `check_filter` does."""
+    check_filter(expression)
+    return evaluate(expression, record) is True
