@@ -252,9 +252,13 @@ class NotRecoverable(RestoreError):
 
 
 class RecordsRefused(RestoreError):
-    """The target refused records; they are named in a file."""
+    """The target refused records; they are named in a file. `report` says what became of the others."""
 
     exit_code = 62
+
+    def __init__(self, message: str, hint: str = "", report: object = None) -> None:
+        super().__init__(message, hint)
+        self.report = report
 
 
 class Differs(RestoreError):

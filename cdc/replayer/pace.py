@@ -9,6 +9,9 @@ from cdc.replayer.report import Watch
 BURST_S = 0.1
 """How much unused allowance is kept."""
 
+CHECK_S = 0.1
+"""How often a waiting thread looks whether it is still wanted."""
+
 
 class Pace:
     """Lets so many records a second pass; 0: all of them at once."""
@@ -29,5 +32,7 @@ class Pace:
             now = self._clock()
             wait = max(self._free_at, now - BURST_S) - now
             self._free_at = now + wait + records / self._per_s
-        if wait > 0 and self._watch.cancel.wait(wait):
+        until = now + wait
+        while (left := until - self._clock()) > 0:
+            self._watch.cancel.wait(min(left, CHECK_S))
             self._watch.step()

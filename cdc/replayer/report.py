@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from cdc.clock import rfc3339
 
 Progress = Callable[[int, int, str], None]
-"""Called with records done, records in all, and the phase: `verify`, `count`, `write` or `compare`. Any thread."""
+"""Called by any thread: records done, records in all, phase (`verify`, `read`, `count`, `write`, `compare`)."""
 
 
 class Cancelled(BaseException):
@@ -20,25 +20,47 @@ class Cancelled(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """How a caller follows a restore and ends it early."""
+    """How a caller follows a restore, and ends it early by setting `cancel`. `stop` is set from within, by an error."""
 
     progress: Progress = field(default=lambda done, total, phase: None)
     cancel: threading.Event = field(default_factory=threading.Event)
+    stop: threading.Event = field(default_factory=threading.Event)
 
     def step(self) -> None:
-        """Raises Cancelled when the caller wants no more."""
-        if self.cancel.is_set():
+        """Raises Cancelled when no more is wanted."""
+        if self.cancel.is_set() or self.stop.is_set():
             raise Cancelled
+
+
+class Meter:
+    """Adds up what threads have done of a phase, and tells the watch."""
+
+    def __init__(self, total: int, phase: str, watch: Watch) -> None:
+        self._done, self._total, self._phase, self._watch = 0, total, phase, watch
+        self._lock = threading.Lock()
+        watch.progress(0, total, phase)
+
+    def add(self, records: int) -> None:
+        """So many more are done. Raises Cancelled when no more is wanted."""
+        self._watch.step()
+        with self._lock:
+            self._done += records
+            done = self._done
+        self._watch.progress(min(done, self._total), self._total, self._phase)
+
+    def finish(self) -> None:
+        """All of it is."""
+        self._watch.progress(self._total, self._total, self._phase)
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Records by what becomes of them, and by how sure their state is.
 
-    `write`, `remove`, `leave`: to be written, removed, or as they should be already (a clone looks at none of these).
-    `expired`: held at the moment, but their time has passed since, so they are not written. `exact`, `presumed` and
-    `fuzzy` count the records that held at the moment, and of those that did not the ones that are not sure of it.
-    `bytes` are the encoded contents to write.
+    `write`, `remove`: to be written or removed; `leave` (of a rewind): changed since, but as they were. `expired`: held
+    at the moment, but their time has passed since, so they are not written (and removed where they are). `exact`,
+    `presumed` and `fuzzy` count the records that held at the moment, and of those that did not the ones that are not
+    sure of it. `bytes` are the encoded contents to write.
     """
 
     write: int = 0
@@ -53,6 +75,11 @@ class Counts:
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(*(a + b for a, b in zip(_values(self), _values(other), strict=True)))
 
+    @property
+    def touched(self) -> int:
+        """Records that the target is asked to change."""
+        return self.write + self.remove
+
     def to_dict(self) -> dict[str, int]:
         """Name to number."""
         return asdict(self)
@@ -63,8 +90,8 @@ class Report:
     """What a restore did. `at` in milliseconds; `complete` is False when it was cancelled under way.
 
     `written`, `removed`, `left`: as meant; `conflicts`: changed again since the last capture and therefore not
-    touched; `refused`: not accepted by the target, by result code in `refusals`, and named in `refused_file`. The
-    certainty counts are as in `Counts`.
+    touched; `refused`: not accepted by the target, by result code in `refusals`. `named_file` names these two, and is
+    None where there are none. The certainty counts are as in `Counts`.
     """
 
     kind: str
@@ -83,7 +110,7 @@ class Report:
     bytes: int = 0
     seconds: float = 0.0
     refusals: dict[int, int] = field(default_factory=dict)
-    refused_file: Path | None = None
+    named_file: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -91,7 +118,7 @@ class Report:
             "at": rfc3339(self.at),
             "seconds": round(self.seconds, 3),
             "refusals": {str(code): n for code, n in sorted(self.refusals.items())},
-            "refused_file": str(self.refused_file) if self.refused_file else None,
+            "named_file": str(self.named_file) if self.named_file else None,
         }
 
 
@@ -122,9 +149,9 @@ class Refusal:
 class Tally:
     """Adds up what the threads of a restore did; the file of refused records is made when the first one comes."""
 
-    def __init__(self, refused_file: Path | None = None) -> None:
+    def __init__(self, named_file: Path | None = None) -> None:
         self._lock = threading.Lock()
-        self._path = refused_file
+        self._path = named_file
         self._file: TextIO | None = None
         self.counts: Counter[str] = Counter()
         self.refusals: Counter[int] = Counter()
@@ -134,17 +161,16 @@ class Tally:
         with self._lock:
             self.counts.update(counts)
 
-    def refuse(self, refusals: Iterable[Refusal], count_as: str = "refused") -> None:
-        """Counts and names records; they are on disk when this returns."""
+    def name(self, outcome: str, records: Iterable[Refusal]) -> None:
+        """Counts records as `conflicts` or `refused` and names them; they are in the file when this returns."""
         with self._lock:
-            for refusal in refusals:
-                self.counts[count_as] += 1
-                if count_as == "refused":
-                    self.refusals[refusal.code] += 1
+            for record in records:
+                self.counts[outcome] += 1
+                if outcome == "refused":
+                    self.refusals[record.code] += 1
                 if self._path is not None:
-                    if self._file is None:
-                        self._file = self._path.open("w", encoding="utf-8")
-                    self._file.write(refusal.to_json() + "\n")
+                    self._file = self._file or self._path.open("w", encoding="utf-8")
+                    self._file.write(record.to_json() + "\n")
             if self._file is not None:
                 self._file.flush()
 
@@ -159,7 +185,7 @@ class Tally:
         with self._lock:
             return Report(
                 kind, namespace, at, complete, seconds=seconds, refusals=dict(self.refusals),
-                refused_file=self._path if self._file is not None else None, **self.counts,
+                named_file=self._path if self._file is not None else None, **self.counts,
             )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from enum import IntEnum
 import numpy as np
 
 from cdc.archive.versions import first_of_digest
+from cdc.codec import NO_GUARD
 from cdc.model import I32, I64, NEVER, U8, Bool, Columns, Op
 
 ABSENT = -1
@@ -44,13 +45,10 @@ class States:
 class Action(IntEnum):
     """What a restore does with a record."""
 
-    LEAVE = 0
+    NOTHING = 0  # it did not hold, or has expired since
     WRITE = 1
     REMOVE = 2
-
-
-NO_GUARD = -1
-"""In a column of guards: write whatever is there."""
+    LEAVE = 3  # it is as it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ def for_clone(states: States, columns: Columns, now: int) -> Decisions:
     held = states.held != ABSENT
     live = held & alive(columns, now)[states.held]
     guard = np.full(len(states), NO_GUARD, np.int32)
-    return Decisions(np.where(live, Action.WRITE, Action.LEAVE).astype(np.uint8), guard, held & ~live)
+    return Decisions(np.where(live, Action.WRITE, Action.NOTHING).astype(np.uint8), guard, held & ~live)
 
 
 def for_rewind(states: States, columns: Columns, now: int) -> Decisions:
@@ -84,6 +82,7 @@ def for_rewind(states: States, columns: Columns, now: int) -> Decisions:
     wanted, there = held & lives[states.held], lives[states.last]
     equal = wanted & there & same_content(columns, states.held, states.last)
     action = np.where(wanted & ~equal, Action.WRITE, np.where(there & ~wanted, Action.REMOVE, Action.LEAVE))
+    action[held & ~wanted & ~there] = Action.NOTHING
     guard = np.where(there, columns.generation[states.last], 0)
     return Decisions(action.astype(np.uint8), guard.astype(np.int32), held & ~wanted)
 
