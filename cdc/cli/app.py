@@ -10,7 +10,9 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from cdc import __version__
-from cdc.cli import init
+from cdc.cli.init import init
+from cdc.cli.list import list_
+from cdc.cli.restore import restore
 from cdc.errors import CdcError, UsageError
 
 INTERRUPTED = 130
@@ -39,7 +41,9 @@ def _options(
     context.obj = config
 
 
-app.command("init")(init.init)
+app.command("init")(init)
+app.command("list")(list_)
+app.command("restore")(restore)
 
 
 def main() -> None:
