@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable, Iterator
 
+from cdc.embedded.aerospike import expressions
 from cdc.embedded.aerospike.record import Refused
 from cdc.embedded.aerospike.requests import Reply, Request, pack_last, pack_reply, parse_fields, parse_ops
 from cdc.errors import ProtocolError
@@ -36,8 +37,10 @@ def answers(request: Request, execute: Execute) -> Iterator[bytes]:
         raise Refused(Result.PARAMETER)
     report_all = flags & BATCH_REPORT_ALL_ERRORS
     common_filter = request.fields.get(FieldType.FILTER)
+    if common_filter is not None:
+        expressions.check_filter(common_filter)
     parts: list[bytes] = []
-    size = done = failure = 0
+    size = failure = 0
     try:
         for index, digest, row in _rows(data, count, common_filter):
             reply = execute(row, digest)
@@ -46,7 +49,6 @@ def answers(request: Request, execute: Execute) -> Iterator[bytes]:
             part = pack_reply(reply, index)
             parts.append(part)
             size += len(part)
-            done += 1
             if size > _CHUNK and not failure:
                 yield b"".join(parts)
                 parts, size = [], 0

@@ -66,6 +66,7 @@ def execute(store: NamespaceStore, request: Request, digest: bytes, now_ms: int,
     elif request.info1 & INFO1_READ:
         kind, perform = "read", _read
     else:
+        store.counters[f"{origin}_tsvc_error"] += 1
         return (Result.PARAMETER, 0, 0, 0, b"")
     try:
         reply = perform(store, request, digest, now_ms)

@@ -1,8 +1,12 @@
 """One op on one bin: the dispatch to particles, lists and maps, and expressions."""
 
+from functools import lru_cache
+
+from cdc.codec import msgpack
 from cdc.embedded.aerospike import cdt, expressions, particles
 from cdc.embedded.aerospike.record import Bins, Particle, RecordView, Refused
 from cdc.embedded.aerospike.requests import Op
+from cdc.errors import CodecError
 from cdc.wire.messages import INFO1_GET_ALL, OpType, Result
 
 READS = frozenset(
@@ -13,12 +17,8 @@ READS = frozenset(
 )  # fmt: skip
 
 _READ = int(OpType.READ)
-_NO_VALUE = 0x90
-_EXPRESSION_CREATE_ONLY = 1
-_EXPRESSION_UPDATE_ONLY = 2
-_EXPRESSION_ALLOW_DELETE = 4
-_EXPRESSION_POLICY_NO_FAIL = 8
-_EXPRESSION_EVAL_NO_FAIL = 16
+_CREATE_ONLY, _UPDATE_ONLY, _ALLOW_DELETE, _POLICY_NO_FAIL, _EVAL_NO_FAIL = 1, 2, 4, 8, 16
+_MODIFY_FLAGS = 31
 
 
 def has_read_all(op: Op, info1: int) -> bool:
@@ -75,44 +75,46 @@ def apply(view: RecordView, op: Op) -> Particle | None:
     return result
 
 
-def _pair(value: bytes) -> tuple[bytes, int]:
-    """The packed expression and the flags of an expression op: a msgpack pair whose flags are one byte."""
-    if len(value) < 3 or value[0] != _NO_VALUE | 2 or value[-1] > 0x7F:
+@lru_cache(maxsize=256)
+def _expression_of(value: bytes, allowed: int) -> tuple[bytes, int]:
+    """The packed expression and the flags of an expression op's value: a packed list of one or both."""
+    try:
+        parts = msgpack.container(value)
+        flags = msgpack.unpack(parts.items[1]) if len(parts.items) == 2 else 0
+    except CodecError as error:
+        raise Refused(Result.PARAMETER) from error
+    if parts.is_map or not 1 <= len(parts.items) <= 2 or not isinstance(flags, int) or flags & ~allowed:
         raise Refused(Result.PARAMETER)
-    return value[1:-1], value[-1]
+    return parts.items[0], flags
+
+
+def _evaluated(expression: bytes, view: RecordView, flags: int) -> tuple[bool, Particle | None]:
+    """Whether an expression has a result, and the result (None: nil). Refused where it has none and that may not be."""
+    value = expressions.evaluate(expression, view)
+    if value is expressions.UNKNOWN and flags & _EVAL_NO_FAIL:
+        return False, None
+    return True, particles.of_value(value)
 
 
 def _expression_read(view: RecordView, value: bytes) -> Particle | None:
-    expression, flags = _pair(value)
-    try:
-        return particles.of_value(expressions.evaluate(expression, view))
-    except Refused:
-        if flags & _EXPRESSION_EVAL_NO_FAIL:
-            return None
-        raise
+    expression, flags = _expression_of(value, _EVAL_NO_FAIL)
+    return _evaluated(expression, view, flags)[1]
 
 
 def _expression_modify(view: RecordView, name: bytes, value: bytes) -> None:
-    expression, flags = _pair(value)
+    """Write what an expression evaluates to; nil removes the bin where the flags allow it (`expop.c`)."""
+    expression, flags = _expression_of(value, _MODIFY_FLAGS)
     bins = view.record.bins
-    no_fail = flags & _EXPRESSION_POLICY_NO_FAIL
-    if flags & _EXPRESSION_CREATE_ONLY and name in bins:
-        if not no_fail:
-            raise Refused(Result.BIN_EXISTS)
-        return
-    if flags & _EXPRESSION_UPDATE_ONLY and name not in bins:
-        if not no_fail:
-            raise Refused(Result.BIN_NOT_FOUND)
-        return
-    try:
-        particle = particles.of_value(expressions.evaluate(expression, view))
-    except Refused:
-        if flags & _EXPRESSION_EVAL_NO_FAIL:
+    forbidden = flags & (_CREATE_ONLY if name in bins else _UPDATE_ONLY)
+    if forbidden:
+        if flags & _POLICY_NO_FAIL:
             return
-        raise
+        raise Refused(Result.BIN_EXISTS if name in bins else Result.BIN_NOT_FOUND)
+    done, particle = _evaluated(expression, view, flags)
     if particle is not None:
         bins[name] = particle
-    elif flags & _EXPRESSION_ALLOW_DELETE:
-        swap_out(bins, name)
-    elif not no_fail:
-        raise Refused(Result.OP_NOT_APPLICABLE)
+    elif done and name in bins:
+        if flags & _ALLOW_DELETE:
+            swap_out(bins, name)
+        elif not flags:  # the server means only "no fail" here, but lets every flag do
+            raise Refused(Result.OP_NOT_APPLICABLE)

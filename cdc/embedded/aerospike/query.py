@@ -65,6 +65,10 @@ def check(request: Request) -> Query:
         raise Refused(Result.INDEX_NOT_FOUND)  # no secondary index holds entries here
     if FieldType.FILTER in fields:
         expressions.check_filter(fields[FieldType.FILTER])
+    _number(fields.get(FieldType.SOCKET_TIMEOUT), 4)
+    packed_filter = fields.get(FieldType.FILTER)
+    if packed_filter is not None:
+        expressions.check_filter(packed_filter)
     no_bins = bool(request.info1 & INFO1_NO_BINS)
     ops = [] if no_bins else request.ops
     for code, _, name, _ in ops:
@@ -73,7 +77,7 @@ def check(request: Request) -> Query:
     return Query(
         partitions=partitions,
         set_name=set_name,
-        filter=fields.get(FieldType.FILTER),
+        filter=packed_filter,
         ops=ops,
         respond_all=bool(request.info2 & INFO2_RESPOND_ALL_OPS),
         no_bins=no_bins,

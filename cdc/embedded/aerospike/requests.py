@@ -40,9 +40,7 @@ def parse(payload: bytes) -> Request:
     """The one message of a request's payload. ProtocolError if it is cut, wrong or followed by something."""
     if len(payload) < HEADER_SIZE:
         raise ProtocolError(f"a request of {len(payload)} bytes")
-    size, info1, info2, info3, _, _, generation, ttl, _, n_fields, n_ops = _HEADER.unpack_from(payload)
-    if size != HEADER_SIZE:
-        raise ProtocolError(f"a request whose header has size {size}")
+    _, info1, info2, info3, _, _, generation, ttl, _, n_fields, n_ops = _HEADER.unpack_from(payload)
     fields, at = parse_fields(payload, HEADER_SIZE, n_fields)
     ops, at = parse_ops(payload, at, n_ops)
     if at != len(payload):

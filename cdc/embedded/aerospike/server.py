@@ -167,7 +167,7 @@ class Connection:
             self._send(TYPE_INFO, info.refuse(payload) if refused else info.answer(self._node, payload))
         elif kind == TYPE_MESSAGE:
             if secured and self._user is None:
-                self._send(TYPE_MESSAGE, pack_last(Result.NOT_AUTHENTICATED))
+                self._send(TYPE_MESSAGE, pack_reply((Result.NOT_AUTHENTICATED, 0, 0, 0, b"")))
             else:
                 self._message(payload)
         else:
@@ -204,7 +204,7 @@ class Connection:
                 raise Refused(Result.NAMESPACE)
             checked = query.check(request)
         except Refused as failure:
-            self._send(TYPE_MESSAGE, pack_last(failure.code))
+            self._send(TYPE_MESSAGE, pack_reply((failure.code, 0, 0, 0, b"")))
             return
         node = self._node
         self._stream(query.answers(store, checked, lambda partition: node.snapshot(store, partition), node.now))
@@ -221,6 +221,7 @@ class Connection:
         if store is None:
             return (Result.NAMESPACE, 0, 0, 0, b"")
         if len(digest) != DIGEST_SIZE:
+            store.counters["client_tsvc_error"] += 1
             return (Result.PARAMETER, 0, 0, 0, b"")
         return self._record(store, request, digest, "client")
 

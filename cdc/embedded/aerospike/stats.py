@@ -9,7 +9,11 @@ if TYPE_CHECKING:
 
 _ORIGINS = ("client", "from_proxy", "batch_sub", "from_proxy_batch_sub")
 _COUNTERS = (
-    *(f"{o}_{name}" for o in ("client", "batch_sub") for name in ("proxy_complete", "proxy_error", "proxy_timeout")),
+    *(
+        f"{o}_{name}"
+        for o in ("client", "batch_sub")
+        for name in ("tsvc_error", "proxy_complete", "proxy_error", "proxy_timeout")
+    ),
     *(
         f"{o}_{kind}_{outcome}"
         for o in _ORIGINS
@@ -57,7 +61,6 @@ def namespace(node: "Node", name: str) -> str:
         "stop_writes": "false",
         "hwm_breached": "false",
         "current_time": seconds_2010(now),
-        "non_expirable_objects": sum(not r.void_time_s for r in store.all_records()),
         "expired_objects": store.counters["expired_objects"],
         "evicted_objects": 0,
         "evict_ttl": 0,
