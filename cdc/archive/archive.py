@@ -6,11 +6,10 @@
 <namespace>/shard-0000/manifests/<sequence>.json     20 digits; the highest is what counts
 """
 
-import json
 from collections.abc import Iterator
 
 from cdc.archive import manifests, views, windows
-from cdc.archive.manifests import Manifest, canonical
+from cdc.archive.manifests import Manifest
 from cdc.archive.store import Store
 from cdc.archive.versions import Versions
 from cdc.archive.views import View
@@ -45,7 +44,7 @@ class Archive:
     def create(cls, store: Store, namespace: str, shards: int) -> "Archive":
         """The same, made if it is not there. Raises ConfigError if it is there with another number of shards."""
         said = {"version": manifests.FORMAT_VERSION, "namespace": namespace, "shards": shards}
-        store.put_if_absent(f"{namespace}/format.json", canonical(said))
+        store.put_if_absent(f"{namespace}/format.json", manifests.seal("format", said))
         archive = cls.open(store, namespace)
         if archive.shards != shards:
             raise ConfigError(
@@ -136,14 +135,8 @@ class Archive:
 
 
 def _shards(data: bytes, name: str, namespace: str) -> int:
-    try:
-        said = json.loads(data)
-    except ValueError as error:
-        raise ObjectDamaged(f"{name} is not JSON") from error
-    if not isinstance(said, dict):
-        raise ObjectDamaged(f"{name} does not say the format")
-    manifests.refuse_newer(said.get("version"), name)
+    said = manifests.unseal("format", data, name)
     shards = said.get("shards")
-    if said.get("namespace") != namespace or not isinstance(shards, int) or canonical(said) != data:
+    if said.get("namespace") != namespace or not isinstance(shards, int):
         raise ObjectDamaged(f"{name} does not say the format of {namespace}")
     return shards

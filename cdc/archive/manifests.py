@@ -114,13 +114,13 @@ class Manifest:
 def encode(manifest: Manifest) -> bytes:
     """The manifest's bytes."""
     inner = {"version": FORMAT_VERSION, **asdict(manifest)}
-    return canonical({"manifest": inner, "sha256": sha256(canonical(inner))})
+    return seal("manifest", inner)
 
 
 def decode(data: bytes, name: str) -> Manifest:
     """The manifest of such bytes. Raises ObjectDamaged with the object's name, or FormatTooNew."""
-    inner = _envelope(data, name)
-    refuse_newer(inner.pop("version", None), name)
+    inner = unseal("manifest", data, name)
+    inner.pop("version")
     try:
         return _manifest(inner)
     except (TypeError, KeyError) as error:
@@ -142,24 +142,26 @@ def sha256(data: bytes | bytearray | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def refuse_newer(version: object, name: str) -> None:
-    """Raises FormatTooNew for a version after ours, ObjectDamaged for what is no version."""
-    if not isinstance(version, int) or version < 1:
-        raise ObjectDamaged(f"{name} does not say the version of its format")
-    if version > FORMAT_VERSION:
-        raise FormatTooNew(f"{name} has format version {version}; this program reads versions up to {FORMAT_VERSION}")
+def seal(kind: str, inner: dict[str, Any]) -> bytes:
+    """A JSON object that is named by its kind and followed by its hash, as canonical bytes."""
+    return canonical({kind: inner, "sha256": sha256(canonical(inner))})
 
 
-def _envelope(data: bytes, name: str) -> dict[str, Any]:
+def unseal(kind: str, data: bytes, name: str) -> dict[str, Any]:
+    """The inner object. Raises ObjectDamaged with the object's name if any byte is not as `seal` wrote it, and
+    FormatTooNew if its `version` is after ours."""
     try:
         outer = json.loads(data)
     except ValueError as error:
         raise ObjectDamaged(f"{name} is not JSON") from error
-    inner = outer.get("manifest") if isinstance(outer, dict) else None
-    if not isinstance(inner, dict):
-        raise ObjectDamaged(f"{name} is not a manifest")
-    if canonical({"manifest": inner, "sha256": sha256(canonical(inner))}) != data:
+    inner = outer.get(kind) if isinstance(outer, dict) else None
+    if not isinstance(inner, dict) or seal(kind, inner) != data:
         raise ObjectDamaged(f"{name} does not have the hash that it states")
+    version = inner.get("version")
+    if not isinstance(version, int) or version < 1:
+        raise ObjectDamaged(f"{name} does not say the version of its format")
+    if version > FORMAT_VERSION:
+        raise FormatTooNew(f"{name} has format version {version}; this program reads versions up to {FORMAT_VERSION}")
     return inner
 
 
