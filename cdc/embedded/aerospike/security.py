@@ -1,6 +1,6 @@
-"""The server's side of the login: users with passwords, session tokens (the client's `as_admin.c` is the other side).
+"""The server's side of the login: users with passwords, session tokens. `wire.login` has the bytes of both sides.
 
-The client sends a bcrypt hash of the password with a salt that is the same everywhere; so what is kept is that hash.
+What is kept of a password is what the client sends: its bcrypt hash with a salt that is the same everywhere.
 """
 
 import secrets
@@ -8,34 +8,28 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import bcrypt
-
 from cdc.clock import Clock
+from cdc.errors import ProtocolError
+from cdc.wire.login import AUTHENTICATE, CREDENTIAL, LOGIN, SESSION_TOKEN, SESSION_TTL, USER, Admin, credential
 from cdc.wire.messages import Result
 
-LOGIN = 20
-AUTHENTICATE = 0
-_USER, _CREDENTIAL, _SESSION_TOKEN, _SESSION_TTL = 0, 3, 5, 6
-_SALT = b"$2a$10$7EqJtq98hPqEX7fNZaFWoO"
 SESSION_TTL_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The payload of a security frame, and the user who is logged in by it, if any."""
+class Session:
+    """A user's session, until a moment in milliseconds since 1970."""
 
-    payload: bytes
-    user: bytes | None = None
+    user: bytes
+    until_ms: int
 
 
 class Accounts:
     """Who may log in. Without users there is no security, as in Community Edition."""
 
     def __init__(self, users: Mapping[str, str], clock: Clock) -> None:
-        self._hashes = {
-            name.encode(): bcrypt.hashpw(password.encode(), _SALT) for name, password in users.items()
-        }  # fmt: skip
-        self._sessions: dict[bytes, tuple[bytes, int]] = {}
+        self._hashes = {name.encode(): credential(password) for name, password in users.items()}
+        self._sessions: dict[bytes, Session] = {}
         self._clock = clock
 
     @property
@@ -44,63 +38,49 @@ class Accounts:
         return bool(self._hashes)
 
     def expire_sessions(self) -> None:
-        """Make every session token worthless, as after a server's restart."""
+        """Make every session token worthless, on open connections too."""
         self._sessions.clear()
 
-    def answer(self, payload: bytes) -> Answer:
-        """Answer a security request."""
+    def standing(self, token: bytes | None) -> int:
+        """What a request on a connection with this token (None: it never logged in) gets: OK, or why not."""
         if not self.enabled:
-            return _result(Result.SECURITY_NOT_SUPPORTED)
-        if len(payload) < 16:
-            return _result(Result.SECURITY_FIELD)
-        command, count = payload[2], payload[3]
-        fields = _fields(payload, count)
-        if fields is None:
-            return _result(Result.SECURITY_FIELD)
-        user = fields.get(_USER, b"")
-        if command == LOGIN:
-            return self._login(user, fields.get(_CREDENTIAL))
-        if command == AUTHENTICATE:
-            return self._authenticate(user, fields.get(_SESSION_TOKEN))
-        return _result(Result.SECURITY_COMMAND)
+            return Result.OK
+        if token is None:
+            return Result.NOT_AUTHENTICATED
+        session = self._sessions.get(token)
+        expired = session is None or session.until_ms <= self._clock()
+        return Result.EXPIRED_SESSION if expired else Result.OK
 
-    def _login(self, user: bytes, credential: bytes | None) -> Answer:
+    def answer(self, payload: bytes) -> tuple[bytes, bytes | None]:
+        """The answer's whole frame, and the token that the connection has from now on (None: as it was)."""
+        if not self.enabled:
+            return Admin(result=Result.SECURITY_NOT_SUPPORTED).pack(), None
+        try:
+            asked = Admin.parse(payload)
+        except ProtocolError:
+            return Admin(result=Result.SECURITY_FIELD).pack(), None
+        user = asked.field(USER) or b""
+        if asked.command == LOGIN:
+            return self._login(user, asked.field(CREDENTIAL))
+        if asked.command == AUTHENTICATE:
+            return self._authenticate(user, asked.field(SESSION_TOKEN))
+        return Admin(result=Result.SECURITY_COMMAND).pack(), None
+
+    def _login(self, user: bytes, given: bytes | None) -> tuple[bytes, bytes | None]:
         stored = self._hashes.get(user)
         if stored is None:
-            return _result(Result.USER)
-        if credential is None or not secrets.compare_digest(stored, credential):
-            return _result(Result.PASSWORD)
+            return Admin(result=Result.USER).pack(), None
+        if given is None or not secrets.compare_digest(stored, given):
+            return Admin(result=Result.PASSWORD).pack(), None
         token = secrets.token_bytes(32)
-        self._sessions[token] = (user, self._clock() + SESSION_TTL_S * 1000)
-        fields = _field(_SESSION_TOKEN, token) + _field(_SESSION_TTL, struct.pack(">I", SESSION_TTL_S))
-        return Answer(bytes([0, Result.OK, LOGIN, 2]) + bytes(12) + fields, user)
+        self._sessions[token] = Session(user, self._clock() + SESSION_TTL_S * 1000)
+        fields = ((SESSION_TOKEN, token), (SESSION_TTL, struct.pack(">I", SESSION_TTL_S)))
+        return Admin(LOGIN, fields=fields).pack(), token
 
-    def _authenticate(self, user: bytes, token: bytes | None) -> Answer:
+    def _authenticate(self, user: bytes, token: bytes | None) -> tuple[bytes, bytes | None]:
         session = self._sessions.get(token or b"")
-        if session is None or session[0] != user:
-            return _result(Result.CREDENTIAL)
-        if session[1] <= self._clock():
-            return _result(Result.EXPIRED_SESSION)
-        return Answer(bytes([0, Result.OK, AUTHENTICATE, 0]) + bytes(12), user)
-
-
-def _result(code: int) -> Answer:
-    return Answer(bytes([0, code]) + bytes(14))
-
-
-def _field(kind: int, data: bytes) -> bytes:
-    return struct.pack(">IB", len(data) + 1, kind) + data
-
-
-def _fields(payload: bytes, count: int) -> dict[int, bytes] | None:
-    at, fields = 16, {}
-    for _ in range(count):
-        if at + 5 > len(payload):
-            return None
-        size, kind = struct.unpack_from(">IB", payload, at)
-        end = at + 4 + size
-        if size < 1 or end > len(payload):
-            return None
-        fields[kind] = payload[at + 5 : end]
-        at = end
-    return fields
+        if session is None or session.user != user:
+            return Admin(result=Result.EXPIRED_SESSION if token else Result.CREDENTIAL).pack(), None
+        if session.until_ms <= self._clock():
+            return Admin(result=Result.EXPIRED_SESSION).pack(), None
+        return Admin(AUTHENTICATE).pack(), token

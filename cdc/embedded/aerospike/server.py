@@ -123,7 +123,7 @@ class Connection:
         self._node = node
         self._emulator = node.emulator
         self._sock = sock
-        self._user: bytes | None = None
+        self._token: bytes | None = None
 
     def run(self) -> None:
         """Serve until the client goes, or breaks the protocol (ProtocolError)."""
@@ -157,19 +157,18 @@ class Connection:
         return bytes(buffer)
 
     def _dispatch(self, kind: int, payload: bytes) -> None:
-        secured = self._emulator.accounts.enabled
+        accounts = self._emulator.accounts
+        standing = accounts.standing(self._token) if kind != TYPE_SECURITY else Result.OK
         if kind == TYPE_SECURITY:
-            answer = self._emulator.accounts.answer(payload)
-            self._user = answer.user or self._user
-            self._send(TYPE_SECURITY, answer.payload)
+            answer, token = accounts.answer(payload)
+            self._token = token or self._token
+            self._sock.sendall(answer)
         elif kind == TYPE_INFO:
-            refused = secured and self._user is None
-            self._send(TYPE_INFO, info.refuse(payload) if refused else info.answer(self._node, payload))
+            self._send(TYPE_INFO, info.refuse(payload) if standing else info.answer(self._node, payload))
+        elif kind == TYPE_MESSAGE and standing:
+            self._send(TYPE_MESSAGE, pack_reply((standing, 0, 0, 0, b"")))
         elif kind == TYPE_MESSAGE:
-            if secured and self._user is None:
-                self._send(TYPE_MESSAGE, pack_reply((Result.NOT_AUTHENTICATED, 0, 0, 0, b"")))
-            else:
-                self._message(payload)
+            self._message(payload)
         else:
             raise ProtocolError(f"a request of type {kind}")
 
