@@ -8,7 +8,7 @@ import numpy as np
 from cdc.codec.bytes_kernels import copy, get_long, put_i64, put_u16, put_u32
 from cdc.codec.change_kernels import skip_change, skip_header, skip_key, skip_set
 from cdc.codec.value_kernels import decode_value, get_raw, get_size
-from cdc.jit import I64_IN, I64_OUT, INT, U8_IN, U8_OUT, compiled, kernel
+from cdc.jit import I64_IN, I64_OUT, INT, U8_IN, U8_OUT, borrow, compiled, kernel
 from cdc.model import I64, U8
 
 ROW_MOST = 20 + 4 + 1 + 3 + 2 + 4 + 4 + 5 * 3 + 1 + 8
@@ -171,6 +171,10 @@ def put_rows(
     `generations` is empty or has an entry a row. With keep = 0 every row is written over the one before: only `ends`,
     the sizes added up, are of use, and out needs room for the largest row alone.
     """
+    b = borrow(b)
+    namespace = borrow(namespace)
+    out = borrow(out)
+    left = borrow(left)
     o = total = 0
     ends[0] = 0
     for k in range(len(rows)):

@@ -9,7 +9,7 @@ bounds stated where the output is allocated. Positions are int64; a next positio
 
 import numpy as np
 
-from cdc.jit import inline, kernel
+from cdc.jit import kernel
 from cdc.model import U8
 
 _P1 = np.uint64(0x9E3779B185EBCA87)
@@ -19,7 +19,7 @@ _P4 = np.uint64(0x85EBCA77C2B2AE63)
 _P5 = np.uint64(0x27D4EB2F165667C5)
 
 
-@inline
+@kernel
 def put_long(out: U8, o: int, v: int) -> int:
     """Avro's long: zigzag, then seven bits a byte, lowest first."""
     u = np.uint64((v << 1) ^ (v >> 63))
@@ -50,7 +50,7 @@ def get_long(b: U8, i: int, end: int) -> tuple[int, int]:
     return 0, -1
 
 
-@inline
+@kernel
 def copy(out: U8, o: int, b: U8, i: int, n: int) -> int:
     """n bytes from b[i] to out[o]; the position after them."""
     for j in range(n):
@@ -58,13 +58,13 @@ def copy(out: U8, o: int, b: U8, i: int, n: int) -> int:
     return o + n
 
 
-@inline
+@kernel
 def u16(b: U8, i: int) -> int:
     """Two bytes, big-endian."""
     return (np.int64(b[np.uint64(i)]) << 8) | np.int64(b[np.uint64(i + 1)])
 
 
-@inline
+@kernel
 def u32(b: U8, i: int) -> int:
     """Four bytes, big-endian."""
     return (
@@ -75,13 +75,13 @@ def u32(b: U8, i: int) -> int:
     )
 
 
-@inline
+@kernel
 def i64(b: U8, i: int) -> int:
     """Eight bytes, big-endian, two's complement."""
     return (u32(b, i) << 32) | u32(b, i + 4)
 
 
-@inline
+@kernel
 def put_u16(out: U8, o: int, v: int) -> int:
     """Two bytes, big-endian."""
     out[o] = np.uint8((v >> 8) & 0xFF)
@@ -89,7 +89,7 @@ def put_u16(out: U8, o: int, v: int) -> int:
     return o + 2
 
 
-@inline
+@kernel
 def put_u32(out: U8, o: int, v: int) -> int:
     """Four bytes, big-endian."""
     out[o] = np.uint8((v >> 24) & 0xFF)
@@ -99,14 +99,14 @@ def put_u32(out: U8, o: int, v: int) -> int:
     return o + 4
 
 
-@inline
+@kernel
 def put_i64(out: U8, o: int, v: int) -> int:
     """Eight bytes, big-endian."""
     o = put_u32(out, o, v >> 32)
     return put_u32(out, o, v)
 
 
-@inline
+@kernel
 def reverse8(out: U8, o: int, b: U8, i: int) -> int:
     """Eight bytes in the other order: a double between the wire (big-endian) and Avro (little-endian)."""
     for j in range(8):
@@ -155,7 +155,7 @@ def is_utf8(b: U8, i: int, end: int) -> bool:
     return True
 
 
-@inline
+@kernel
 def _word(b: U8, i: int) -> np.uint64:
     return (
         np.uint64(b[np.uint64(i)])
@@ -169,12 +169,12 @@ def _word(b: U8, i: int) -> np.uint64:
     )
 
 
-@inline
+@kernel
 def _rotate(v: np.uint64, n: int) -> np.uint64:
     return (v << np.uint64(n)) | (v >> np.uint64(64 - n))
 
 
-@inline
+@kernel
 def _round(lane: np.uint64, word: np.uint64) -> np.uint64:
     return _rotate(lane + word * _P2, 31) * _P1
 

@@ -20,6 +20,7 @@ from cdc.jit import (
     U8_ROWS_IN,
     U8_ROWS_OUT,
     U64_OUT,
+    borrow,
     compiled,
     kernel,
 )  # fmt: skip
@@ -55,6 +56,9 @@ def assemble(
     offsets: I64,
 ) -> int:
     """Bodies into out; the caller has checked rows, and made room of HEADER_MOST and the content for each."""
+    contents = borrow(contents)
+    ended = borrow(ended)
+    out = borrow(out)
     o = 0
     offsets[0] = 0
     for k in range(len(rows)):
@@ -208,6 +212,8 @@ def skip_change(b: U8, i: int, end: int, left: I64) -> int:
 @compiled(INT, U8_IN, I64_IN, I64_OUT)
 def check_bodies(b: U8, offsets: I64, left: I64) -> int:
     """The first body that is not exactly one well-formed change; -1 if all are. The offsets lie within b."""
+    b = borrow(b)
+    left = borrow(left)
     for k in range(len(offsets) - 1):
         if skip_change(b, offsets[k], offsets[k + 1], left) != offsets[k + 1]:
             return k
@@ -235,6 +241,7 @@ def header_columns(
     checksum: U64,
 ) -> int:
     """The columns of all bodies; the first body whose header, set or key is malformed, or -1."""
+    b = borrow(b)
     for k in range(len(offsets) - 1):
         i, end = offsets[k], offsets[k + 1]
         content = skip_header(b, i, end)
@@ -278,6 +285,7 @@ def header_columns(
 @compiled(INT, U8_IN, I64_IN, I64_OUT, I64_OUT)
 def content_parts(b: U8, offsets: I64, keys: I64, bins: I64) -> int:
     """Where the user key and where the bins of each content start; the first malformed one, or -1."""
+    b = borrow(b)
     for k in range(len(offsets) - 1):
         keys[k] = skip_set(b, offsets[k], offsets[k + 1])
         if keys[k] < 0:
@@ -291,6 +299,8 @@ def content_parts(b: U8, offsets: I64, keys: I64, bins: I64) -> int:
 @compiled(INT, U8_IN, I64_IN, I64_IN, U8_OUT, I64_OUT)
 def gather_bodies(b: U8, offsets: I64, rows: I64, out: U8, out_offsets: I64) -> int:
     """The named bodies, copied in their order."""
+    b = borrow(b)
+    out = borrow(out)
     o = 0
     out_offsets[0] = 0
     for k in range(len(rows)):
@@ -303,6 +313,8 @@ def gather_bodies(b: U8, offsets: I64, rows: I64, out: U8, out_offsets: I64) -> 
 @compiled(INT, U8_IN, I64_IN, I64_IN, I64_IN, U8_OUT, I64_OUT)
 def put_versions(b: U8, offsets: I64, kafka: I64, rows: I64, out: U8, out_offsets: I64) -> int:
     """The named bodies, each with its Kafka offset in front."""
+    b = borrow(b)
+    out = borrow(out)
     o = 0
     out_offsets[0] = 0
     for k in range(len(rows)):
@@ -316,6 +328,9 @@ def put_versions(b: U8, offsets: I64, kafka: I64, rows: I64, out: U8, out_offset
 @compiled(INT, U8_IN, I64_OUT, U8_OUT, I64_OUT, I64_OUT)
 def take_versions(b: U8, kafka: I64, out: U8, out_offsets: I64, left: I64) -> int:
     """The inverse for `len(kafka)` versions that fill b; the first malformed one, or -1."""
+    b = borrow(b)
+    out = borrow(out)
+    left = borrow(left)
     i = o = 0
     out_offsets[0] = 0
     for k in range(len(kafka)):

@@ -101,7 +101,7 @@ def records(
     if len(heads) != len(asked):
         raise ValueError(f"{len(asked)} digests asked for, but {len(heads)} heads")
     head_size = int(np.diff(heads.offsets).max(initial=0))
-    grower = _Grower()
+    grower = _Grower("set_hash", "checksum", batch=len(asked) > 0)
     out = np.empty(0, np.uint8)
     left = np.empty(65, np.int64)
     for number, frame in enumerate(frames):
@@ -119,7 +119,7 @@ def records(
     n = int(grower.state[k.STATE_ROWS])
     return Records(
         grower.digest[:n], grower.generation[:n], grower.void_time[:n], grower.set_hash[:n], grower.checksum[:n],
-        Bodies(out[: int(grower.state[k.STATE_OUT])], grower.offsets[: n + 1]), tuple(grower.rejected), grower.row[:n],
+        Bodies(out[: int(grower.state[k.STATE_OUT])], grower.offsets[: n + 1]), tuple(grower.rejected), grower.rows(),
     )  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def _project(frames: Iterable[U8 | bytes | bytearray | memoryview], with_value: 
     from cdc.codec import record_kernels as k
 
     asked = np.empty((0, DIGEST_SIZE), np.uint8) if asked is None else np.ascontiguousarray(asked)
-    grower = _Grower()
+    grower = _Grower("value", batch=len(asked) > 0)
     for number, frame in enumerate(frames):
         b = np.frombuffer(frame, np.uint8)
         grower.room(len(b))
@@ -149,21 +149,22 @@ def _project(frames: Iterable[U8 | bytes | bytearray | memoryview], with_value: 
     n = int(grower.state[k.STATE_ROWS])
     return Projections(
         grower.digest[:n], grower.generation[:n], grower.void_time[:n], grower.value[:n], tuple(grower.rejected),
-        grower.row[:n],
+        grower.rows(),
     )  # fmt: skip
 
 
 def _grown(array: np.ndarray, used: int, need: int) -> np.ndarray:
-    # np.empty of a large array takes no memory before it is written to, so generous is cheap.
-    larger = np.empty((max(need, 2 * len(array)), *array.shape[1:]), array.dtype)
+    # A large array takes no memory before it is written to, so four times is no more than twice, and copied less.
+    larger = np.empty((max(need, 4 * len(array)), *array.shape[1:]), array.dtype)
     larger[:used] = array[:used]
     return larger
 
 
 class _Grower:
-    """The columns of a call as they grow, and what was rejected."""
+    """The named columns of a call as they grow, and what was rejected."""
 
-    def __init__(self) -> None:
+    def __init__(self, *columns: str, batch: bool) -> None:
+        self.columns = ("digest", "generation", "void_time", *columns, *(["row"] if batch else []))
         self.state = np.zeros(4, np.int64)
         self.digest = np.empty((0, DIGEST_SIZE), np.uint8)
         self.generation = np.empty(0, np.int32)
@@ -184,11 +185,15 @@ class _Grower:
         if len(self.marks) < most:
             self.marks = np.empty((most, 5), np.int64)
         if len(self.generation) < used + most:
-            capacity = max(used + most, 2 * len(self.generation))
-            for name in ("digest", "generation", "void_time", "value", "set_hash", "checksum", "row"):
+            capacity = max(used + most, 4 * len(self.generation))
+            for name in self.columns:
                 setattr(self, name, _grown(getattr(self, name), used, capacity))
             self.offsets = _grown(self.offsets, used + 1, capacity + 1)
-            self.row[used:] = -1
+
+    def rows(self) -> I64:
+        """The rows asked for; -1 where none were."""
+        n = int(self.state[1])
+        return self.row[:n] if "row" in self.columns else np.full(n, -1, np.int64)
 
     def after(self, fault: int, number: int, frame: U8) -> None:
         """Notes what the kernel rejected; raises CodecError if it found the frame malformed."""

@@ -20,6 +20,7 @@ from cdc.jit import (
     U8_ROWS_IN,
     U8_ROWS_OUT,
     U64_OUT,
+    borrow,
     compiled,
     kernel,
 )
@@ -97,6 +98,10 @@ def encode_frame(
     this is a batch's answer: a message has no digest, but its row number stands in `transaction_ttl`, and set and
     user key come from `heads`, the encoded `set` and `user_key` of each row asked for.
     """
+    b = borrow(b)
+    out = borrow(out)
+    left = borrow(left)
+    heads = borrow(heads)
     o, r, x = state[0], state[1], state[2]
     i = 0
     size = len(b)
@@ -232,6 +237,7 @@ def project_frame(
     index: I64,
 ) -> int:
     """The same for a query without bins: columns alone, and the one integer bin of each message if `with_value`."""
+    b = borrow(b)
     r, x = state[1], state[2]
     i = 0
     size = len(b)
