@@ -30,42 +30,50 @@ What polling cannot see at all stays unseen: a record that was created and delet
 that was touched and deleted between two sweeps in the very moment of its void time.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 
-from cdc.collector.entries import ASIDE, Entries, Keys, find
+from cdc.collector.entries import NEVER_TOLD, Entries, Keys, find
 from cdc.model import I64, NEVER, Bool, Op
+
+RESTARTED_MS: Final = 5_000
+"""A node whose start lies so much later than it did has restarted; less is the resolution of its uptime."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeCounters:
-    """What one node says of itself. `gone` is the sum of its counters that move when a record goes."""
+    """What one node says of itself: when it started, to two seconds; the sum of its counters that move when a record
+    goes."""
 
     name: str
-    uptime_s: int
+    started_ms: int
     gone: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The cluster at one moment: `at` (milliseconds, nodes' time) lies before the first answer."""
+    """The cluster at one moment: `at` (milliseconds, nodes' time) lies before the first answer. `counts` are the
+    records of each of the 4096 partitions, `settled` says that none migrates; truncations are in milliseconds."""
 
     at: int
-    cluster_key: str
     nodes: tuple[NodeCounters, ...]
-    migrating: bool
+    counts: I64
+    settled: bool
+    truncated_at: int
+    sets_truncated_at: Mapping[str, int]
 
     def undisturbed_since(self, earlier: Self) -> bool:
-        """The same nodes in the same cluster, none restarted, nothing migrating then or now."""
-        before = {node.name: node.uptime_s for node in earlier.nodes}
+        """The same nodes, none restarted, nothing migrating then or now, nothing truncated since."""
+        before = {node.name: node.started_ms for node in earlier.nodes}
         return (
-            not self.migrating
-            and not earlier.migrating
-            and self.cluster_key == earlier.cluster_key
+            self.settled
+            and earlier.settled
+            and (self.truncated_at, self.sets_truncated_at) == (earlier.truncated_at, earlier.sets_truncated_at)
             and before.keys() == {node.name for node in self.nodes}
-            and all(node.uptime_s >= before[node.name] for node in self.nodes)
+            and all(node.started_ms - before[node.name] < RESTARTED_MS for node in self.nodes)
         )
 
     def nothing_gone_since(self, earlier: Self) -> bool:
@@ -74,12 +82,12 @@ class Reading:
         return self.undisturbed_since(earlier) and all(node.gone == before[node.name] for node in self.nodes)
 
 
-def proven(before: Reading, counts: I64, after: Reading, catalogued: I64, hazy: Bool) -> Bool:
-    """Which partitions are proven up to `before.at`: `counts` was read with `before`, `catalogued` is the catalog's
-    count after a sweep that began later, and `after` was read after that sweep. A disturbance makes all hazy."""
+def proven(before: Reading, after: Reading, partitions: slice, catalogued: I64, hazy: Bool) -> Bool:
+    """Which of the partitions are proven up to `before.at`. `catalogued` are the catalog's counts of them after a sweep
+    that began after `before` was read, and `after` was read after that sweep. A disturbance makes all hazy."""
     if not after.nothing_gone_since(before):
-        return np.zeros(len(counts), np.bool_)
-    out: Bool = (counts == catalogued) & ~hazy
+        return np.zeros(len(catalogued), np.bool_)
+    out: Bool = (before.counts[partitions] == catalogued) & ~hazy
     return out
 
 
@@ -95,13 +103,21 @@ def unknown(entries: Entries, present: Keys) -> Bool:
     return out
 
 
-def ends_of(entries: Entries, observed_at: int) -> tuple[list[tuple[Op, I64]], I64]:
-    """For entries that are gone: rows by op, and for every row from when on the end holds. A record whose void time had
-    passed has expired, then; any other was deleted, and holds as deleted from its detection on. Records that had only
-    been kept aside have no end to tell."""
+def ends_of(entries: Entries, truncated_at: I64, observed_at: int) -> tuple[dict[Op, I64], I64]:
+    """For entries that are gone: rows by op, and for every row from when on its end holds.
+
+    `truncated_at` is the last truncation of each row's set. A record whose LUT lies before it was truncated then; one
+    whose void time had passed has expired then; any other was deleted, and counts as deleted from its detection on.
+    Records that had only been kept aside have no end to tell.
+    """
     void_time = entries.void_time
-    told = entries.set_number != ASIDE
-    expired = (void_time != NEVER) & (void_time <= observed_at)
-    effective_at = np.where(expired, void_time, observed_at)
-    rows = [(Op.DELETE, np.flatnonzero(told & ~expired)), (Op.EXPIRY, np.flatnonzero(told & expired))]
+    told = entries.set_number != NEVER_TOLD
+    truncated = entries.lut < truncated_at
+    expired = ~truncated & (void_time != NEVER) & (void_time <= observed_at)
+    effective_at = np.where(truncated, truncated_at, np.where(expired, void_time, observed_at))
+    rows = {
+        Op.DELETE: np.flatnonzero(told & ~truncated & ~expired),
+        Op.EXPIRY: np.flatnonzero(told & expired),
+        Op.TRUNCATION: np.flatnonzero(told & truncated),
+    }
     return rows, effective_at

@@ -17,8 +17,10 @@ from cdc.model import DIGEST_SIZE, I32, I64, NEVER, U8, U64, Bool
 U16 = npt.NDArray[np.uint16]
 U32 = npt.NDArray[np.uint32]
 
-ASIDE: Final = 0xFFFF
-"""The set number of a record that could not be encoded: known, so that it is counted once, but without content."""
+ASIDE: Final = 0x8000
+"""Stands in the set number of a record whose present version could not be encoded and was kept aside."""
+NEVER_TOLD: Final = 0xFFFF
+"""The set number of such a record when no other version of it was ever published."""
 CHECKSUM_BITS: Final = 48
 CHECKSUM_MASK: Final = np.uint64((1 << CHECKSUM_BITS) - 1)
 """What the catalog keeps of a checksum. A change of content under an unchanged LUT, generation and void time (rare in
@@ -41,6 +43,10 @@ class Keys(NamedTuple):
     key: U64
     tail_high: U64
     tail_low: U32
+
+    def take(self, rows: Any) -> "Keys":
+        """The named rows (positions, a mask or a slice)."""
+        return Keys(self.key[rows], self.tail_high[rows], self.tail_low[rows])
 
 
 @dataclass(frozen=True, slots=True)
