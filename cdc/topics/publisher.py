@@ -239,12 +239,20 @@ class Publisher:
             raise
 
     def _abort(self, producer: Producer, cause: BaseException) -> None:
-        """Undo. A producer that cannot is thrown away: its successor's first step undoes what was left open."""
+        """Undo. A producer that cannot is thrown away: its successor's first step undoes what was left open.
+
+        So is one that lost its broker: after a broker's crash librdkafka 2.16 was seen to wait for ever, whatever its
+        time-out, to send offsets in a transaction of the same producer.
+        """
+        lost = isinstance(cause, BrokerUnreachable)
         try:
-            with mapped("abort a transaction"):
-                _retried(lambda: producer.abort_transaction(self._settings.timeout_s), self._settings.timeout_s)
+            if not lost:
+                with mapped("abort a transaction"):
+                    _retried(lambda: producer.abort_transaction(self._settings.timeout_s), self._settings.timeout_s)
         except KafkaError as error:
             cause.add_note(f"The transaction is undone when the next one begins: {error}")
+            lost = True
+        if lost:
             producer.purge()
             self._producer = None
 
