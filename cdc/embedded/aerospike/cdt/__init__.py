@@ -92,6 +92,8 @@ def _read(operation: int, arguments: Sequence[bytes], data: bytes | None) -> Bin
 def _picked(operation: int, way: Way, arguments: Sequence[bytes], held: Opened) -> tuple[set[int], Bin | None]:
     """The positions that an operation is about, and its answer for them."""
     kind = lists.FIXED_RETURNS.get(operation)
+    if operation == lists.TRIM and len(arguments) != 2:
+        raise Refused(Result.PARAMETER)
     if kind is None:
         if not arguments:
             raise Refused(Result.PARAMETER)

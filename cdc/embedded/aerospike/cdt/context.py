@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from cdc.codec import msgpack
 from cdc.embedded.aerospike.cdt.pick import number
 from cdc.embedded.aerospike.cdt.select import span
-from cdc.embedded.aerospike.cdt.values import Opened, Ranking, compare, is_key, opened, stored
+from cdc.embedded.aerospike.cdt.values import Opened, Ranking, compare, opened, stored
 from cdc.embedded.aerospike.record import Particle as Bin
 from cdc.embedded.aerospike.record import Refused
 from cdc.errors import CodecError
@@ -109,16 +109,9 @@ def _padding(held: Opened, kind: int, index: int) -> int:
 
 def _grown(held: Opened, value: bytes, padding: int, new: bytes) -> Opened:
     if held.is_map:
-        return held.with_pairs([*zip(held.keys, held.values, strict=True), (_key(value), new)])
+        return held.with_pairs([*zip(held.keys, held.values, strict=True), (stored(value), new)])
     values = [*held.values, *[msgpack.NIL] * padding, new]
     return held.with_values(sorted(values, key=msgpack.order) if held.ordered else values)
-
-
-def _key(value: bytes) -> bytes:
-    key = stored(value)
-    if not is_key(key):
-        raise Refused(Result.OP_NOT_APPLICABLE)
-    return key
 
 
 def _check_creatable(steps: Sequence[Step]) -> None:
@@ -136,7 +129,7 @@ def _made(steps: Sequence[Step], work: Work) -> tuple[bytes | None, Bin | None]:
     new, result = _made(rest, work)
     if kind & 0x3F == MAP | KEY:
         flags = {0x80: msgpack.ORDERED, 0xC0: msgpack.KEY_VALUE_ORDERED}.get(create, 0)
-        key = _key(value)
+        key = stored(value)
         made = Opened(True, flags, (new,), (key,)) if new is not None else None
     elif kind & 0x3F == LIST | INDEX:
         index = number(value)

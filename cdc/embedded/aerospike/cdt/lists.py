@@ -1,6 +1,7 @@
 """Operations that change a list, and the map from operation numbers to what they do."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from cdc.codec import msgpack
 from cdc.embedded.aerospike.cdt.pick import Way, number
@@ -10,7 +11,7 @@ from cdc.embedded.aerospike.record import Particle as Bin
 from cdc.embedded.aerospike.record import Refused
 from cdc.wire.messages import Result
 
-SET_TYPE, CLEAR, SORT, SIZE = 0, 11, 13, 16
+SET_TYPE, TRIM, CLEAR, SORT, SIZE = 0, 10, 11, 13, 16
 UNIQUE, BOUNDED, NO_FAIL, PARTIAL = 1, 2, 4, 8
 """How a list is to be modified."""
 DESCENDING, DROP_DUPLICATES = 1, 2
@@ -188,6 +189,8 @@ def _sort(held: Opened, arguments: Sequence[bytes]) -> Outcome:
         values.sort(key=msgpack.order, reverse=bool(flags & DESCENDING))
     if flags & DROP_DUPLICATES:
         orders = [msgpack.order(value) for value in values]
+        if any(a > b for a, b in pairwise(orders)):
+            raise Refused(Result.PARAMETER)  # the server looks for equals in ascending order only
         values = [value for i, value in enumerate(values) if i == 0 or orders[i] != orders[i - 1]]
     return held.with_values(values), None
 

@@ -38,8 +38,11 @@ def created_flags(operation: int, arguments: Sequence[bytes]) -> int:
 
 def _put(held: Opened, pairs: list[tuple[bytes, bytes]], flags: int, many: bool) -> Outcome:
     """Pairs put into a map. Refused (ELEMENT_EXISTS, ELEMENT_NOT_FOUND) as the flags forbid."""
-    if many and not held.keys and flags & NO_CREATE and not flags & NO_FAIL:
-        raise Refused(Result.ELEMENT_NOT_FOUND)
+    if many and not held.keys and pairs and flags & NO_CREATE:
+        if not flags & NO_FAIL:
+            raise Refused(Result.ELEMENT_NOT_FOUND)
+        if flags & PARTIAL:
+            flags = 0  # the server does not look at single pairs when the map is empty
     new = {msgpack.order(key): (key, value) for key, value in zip(held.keys, held.values, strict=True)}
     for key, value in pairs:
         order = msgpack.order(key)

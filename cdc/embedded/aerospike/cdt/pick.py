@@ -90,7 +90,10 @@ def pick(way: Way, opened: Opened, ranking: Ranking, asked: Asked, arguments: Se
     high = msgpack.order(arguments[1]) if len(arguments) > 1 else None
     ranged = way in (Way.VALUE_INTERVAL, Way.KEY_INTERVAL)
     found, below = interval(low, high if ranged else low, orders, asked.many)
-    if by_key or (opened.ordered and not opened.is_map):
+    if way is Way.KEY_INTERVAL and not opened.ordered:
+        chosen = inverse(found, len(opened)) if asked.inverted else found
+        return Picked(By.KEY, chosen, runs_of(chosen))
+    if by_key or (opened.ordered and not opened.is_map) or (opened.is_map and asked.inverted and not found):
         return _indexes(found, asked, len(opened))
     run = (below, len(found))
     if not asked.inverted:
@@ -157,12 +160,19 @@ def _by_list(way: Way, opened: Opened, ranking: Ranking, asked: Asked, items: by
         runs.append((below, len(positions)))
     ordered_list = opened.ordered and not opened.is_map
     if asked.inverted:
+        if not wanted:
+            return _indexes([], asked, size)
         chosen = inverse(found, size)
+        if ordered_list or (by_key and opened.ordered):
+            return Picked(By.INDEX, chosen, _singly(runs_of(chosen)))
         gone = {rank for start, count in runs for rank in range(start, start + count)}
-        return Picked(
-            By.INDEX if by_key or ordered_list else By.VALUE, chosen, runs_of(i for i in range(size) if i not in gone)
-        )
+        others = runs_of(i for i in range(size) if i not in gone)
+        return Picked(By.INDEX if by_key else By.VALUE, chosen, others)
     if ordered_list:
         return Picked(By.INDEX, found, runs)
-    chosen = sorted(set(found))
-    return Picked(By.INDEX if by_key else By.VALUE, chosen, runs)
+    return Picked(By.INDEX if by_key else By.VALUE, sorted(set(found)), _singly(runs))
+
+
+def _singly(runs: list[Run]) -> list[Run]:
+    """Runs cut into single numbers: answered in reverse, each number turns and their order stays."""
+    return [(i, 1) for start, count in runs for i in range(start, start + count)]

@@ -49,6 +49,7 @@ class By(Enum):
     INDEX = 1
     RANK = 2
     VALUE = 3
+    KEY = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,7 @@ def _numbered(runs: list[Run], size: int, reverse: bool) -> list[int]:
 
 def _indexes(asked: Asked, opened: Opened, picked: Picked) -> list[int]:
     size, reverse = len(opened), asked.kind is Return.REVERSE_INDEX
-    if picked.by is By.INDEX:
+    if picked.by in (By.INDEX, By.KEY):
         return _numbered(picked.runs, size, reverse)
     positions = picked.positions if opened.is_map or picked.by is not By.RANK else sorted(picked.positions)
     return [size - i - 1 if reverse else i for i in positions]
@@ -215,11 +216,11 @@ def _indexes(asked: Asked, opened: Opened, picked: Picked) -> list[int]:
 
 def _ranks(asked: Asked, opened: Opened, ranking: Ranking, picked: Picked) -> list[int]:
     size, reverse = len(opened), asked.kind is Return.REVERSE_RANK
-    if picked.by is not By.INDEX:
+    if picked.by in (By.RANK, By.VALUE):
         return _numbered(picked.runs, size, reverse)
     if opened.ordered and not opened.is_map:
         return _numbered(picked.runs, size, reverse)
-    if len(picked.positions) == size and asked.many:
+    if len(picked.positions) == size and asked.many and picked.by is By.INDEX:
         return _numbered([(0, size)], size, reverse)
     if opened.is_map:
         ranks = [ranking.rank[i] for i in picked.positions]

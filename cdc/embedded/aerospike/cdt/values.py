@@ -226,7 +226,7 @@ def increased(value: bytes | None, delta: bytes | None, sign: int = 1) -> bytes:
     by = 1 if delta is None else msgpack.unpack(delta)
     by = 1 if by is None else by
     old = None if value is None else msgpack.unpack(value)
-    for number in (by, 0 if old is None else old):
+    for number in (by, 0 if value is None else old):
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise Refused(Result.PARAMETER)
     if isinstance(old, float) or (old is None and isinstance(by, float)):
