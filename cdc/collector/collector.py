@@ -8,7 +8,6 @@ from typing import Self
 
 import numpy as np
 
-from cdc import metrics
 from cdc.clock import Clock, wall_clock
 from cdc.collector.look import Look
 from cdc.collector.pace import Pace
@@ -86,33 +85,35 @@ class Collector:
         self._session.stats.stands(self._session.catalogs)
         return self.stats
 
-    def run(self, stop: Event) -> None:
-        """Work until `stop` is set.
+    def run(
+        self,
+        stop: Event,
+        success: Callable[[], None] = lambda: None,
+        failure: Callable[[CdcError], None] = lambda error: None,
+    ) -> None:
+        """Work until `stop` is set. `success` is called after every round, `failure` with every error that is got over.
 
         What passes (brokers or nodes that do not answer, a shard taken over) is counted, told in `stats` and tried
         again. Everything else is raised, and so is whatever goes wrong before anything was ever committed.
         """
         failures = 0
-        up = metrics.UP.labels(self.stats.namespace, "collector")
         while not stop.is_set():
             try:
                 self._round()
             except CdcError as error:
-                up.set(0)
                 if not (isinstance(error, PASSING) or type(error) is KafkaError) or not self.stats.transactions:
                     raise
                 self.stats.trouble(error)
+                failure(error)
                 self._session.let_go(error)
                 self._full = None
                 stop.wait(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)])
                 failures += 1
             else:
                 failures = 0
-                up.set(1)
-                metrics.LAST_SUCCESS.labels(self.stats.namespace, "collector").set(time.time())
+                success()
                 due = self._swept_at + self._own.sweep_every_s - time.monotonic()
                 stop.wait(0 if self._full else min(max(due, 0), 0.25))
-        up.set(0)
 
     def _round(self) -> None:
         if not self._session.take_part(0.2):

@@ -90,10 +90,8 @@ class Stats:
 
     def trouble(self, error: CdcError) -> None:
         """Something went wrong that is tried again."""
-        name = type(error).__name__
-        self.errors[name] += 1
+        self.errors[type(error).__name__] += 1
         self.last_error = error
-        metrics.ERRORS.labels(self.namespace, "collector", name).inc()
 
     def note(self, text: str) -> None:
         """Something that a person should know, such as a new epoch and why; the last hundred are kept."""
