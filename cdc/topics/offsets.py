@@ -1,12 +1,14 @@
 """Where partitions begin and end, and how far behind a reader is."""
 
+import time
 from collections.abc import Iterable, Mapping
 
-from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from cdc.config import KafkaSettings
-from cdc.topics.client import common, mapped, own
+from cdc.errors import BrokerUnreachable
+from cdc.topics.client import common, failure, mapped, own
 from cdc.topics.names import Topics
 
 
@@ -22,10 +24,19 @@ def list_offsets(
     if not request:
         return {}
     level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+    deadline = time.monotonic() + settings.timeout_s
     with mapped(f"ask for the offsets of {topic}"):
         admin = AdminClient({**common(settings), **own(settings)})
-        answers = admin.list_offsets(request, isolation_level=level, request_timeout=settings.timeout_s)
-        return {tp.partition: int(future.result(settings.timeout_s).offset) for tp, future in answers.items()}
+        while True:
+            answers = admin.list_offsets(request, isolation_level=level, request_timeout=settings.timeout_s)
+            try:
+                return {tp.partition: int(future.result(settings.timeout_s).offset) for tp, future in answers.items()}
+            except KafkaException as error:
+                # A topic just created has no leader for a moment.
+                passing = isinstance(failure(error.args[0], ""), BrokerUnreachable)
+                if not passing or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
 
 def end_offsets(settings: KafkaSettings, topic: str, shards: Iterable[int]) -> dict[int, int]:
