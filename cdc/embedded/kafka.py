@@ -49,6 +49,9 @@ SETTINGS: Mapping[str, str | int] = {
     "replica.fetch.max.bytes": 9 << 20,
     # Transactions of a worker that died are undone soon after their time-out, not up to ten seconds later.
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,
+    # A broker that crashed may register again when its old session has ended: nine seconds by default.
+    "broker.session.timeout.ms": 2000,
+    "broker.heartbeat.interval.ms": 500,
     "num.network.threads": 2,
     "num.io.threads": 2,
     "background.threads": 2,
