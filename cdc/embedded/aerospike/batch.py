@@ -52,7 +52,7 @@ def answers(request: Request, execute: Execute) -> Iterator[bytes]:
             if size > _CHUNK and not failure:
                 yield b"".join(parts)
                 parts, size = [], 0
-    except (ProtocolError, struct.error):
+    except (ProtocolError, struct.error, IndexError):
         failure = Result.PARAMETER
     except Refused as refused:
         if refused.code != Result.NAMESPACE:
@@ -64,7 +64,7 @@ def answers(request: Request, execute: Execute) -> Iterator[bytes]:
 
 
 def _rows(data: bytes, count: int, common_filter: bytes | None) -> Iterator[tuple[int, bytes, Request]]:
-    """Index, digest and request of each row. ProtocolError or struct.error where the bytes are wrong."""
+    """Index, digest and request of each row. ProtocolError, struct.error or IndexError where the bytes are wrong."""
     at = 5
     row: Request | None = None
     filter_type = int(FieldType.FILTER)

@@ -71,7 +71,7 @@ def _peers(node: "Node", params: str) -> str:
 def _replicas(node: "Node", params: str) -> str:
     emulator = node.emulator
     given = admin.parameters(params).get("max", "")
-    shown = min(int(given) if given.isdigit() and int(given) else emulator.replication, emulator.replication)
+    shown = min(int(given) if given.isdecimal() and int(given) else emulator.replication, emulator.replication)
     parts = []
     for namespace in emulator.namespaces:
         maps = [bytearray(PARTITIONS // 8) for _ in range(shown)]

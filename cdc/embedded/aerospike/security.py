@@ -38,7 +38,7 @@ class Accounts:
         return bool(self._hashes)
 
     def expire_sessions(self) -> None:
-        """Make every session token worthless, on open connections too."""
+        """Make every session token worthless, for records and queries on open connections too."""
         self._sessions.clear()
 
     def standing(self, token: bytes | None) -> int:

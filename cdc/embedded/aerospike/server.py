@@ -164,7 +164,8 @@ class Connection:
             self._token = token or self._token
             self._sock.sendall(answer)
         elif kind == TYPE_INFO:
-            self._send(TYPE_INFO, info.refuse(payload) if standing else info.answer(self._node, payload))
+            refused = standing == Result.NOT_AUTHENTICATED
+            self._send(TYPE_INFO, info.refuse(payload) if refused else info.answer(self._node, payload))
         elif kind == TYPE_MESSAGE and standing:
             self._send(TYPE_MESSAGE, pack_reply((standing, 0, 0, 0, b"")))
         elif kind == TYPE_MESSAGE:
