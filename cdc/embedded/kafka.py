@@ -202,7 +202,8 @@ class EmbeddedKafka:
         return path
 
     def _format(self, command: list[str], config: Path) -> None:
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # An id that begins with a dash would be read as an option.
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
         tool = [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
         with self.log.open("ab") as log:
             try:
