@@ -13,6 +13,7 @@ from cdc import __version__
 from cdc.cli.init import init
 from cdc.cli.list import list_
 from cdc.cli.restore import restore
+from cdc.cli.run import collect, compact, run
 from cdc.errors import CdcError, UsageError
 
 INTERRUPTED = 130
@@ -42,16 +43,19 @@ def _options(
 
 
 app.command("init")(init)
+app.command("run")(run)
+app.command("collect")(collect)
+app.command("compact")(compact)
 app.command("list")(list_)
 app.command("restore")(restore)
 
 
 def main() -> None:
     """Run a command; end with its exit code."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(invoke(sys.argv[1:]))
 
 
-def run(arguments: list[str]) -> int:
+def invoke(arguments: list[str]) -> int:
     """Run a command and return its exit code; what goes wrong is said on standard error."""
     try:
         code = app(arguments or ["--help"], standalone_mode=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cdc.cli import settings
-from cdc.cli.app import run
+from cdc.cli.app import invoke
 from cdc.config import Settings
 from cdc.errors import ConfigError
 
@@ -91,16 +91,16 @@ def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
 
 
 def test_init_writes_once_and_overwrites_when_told(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["init"]) == 0
-    assert run(["init"]) == ConfigError.exit_code
+    assert invoke(["init"]) == 0
+    assert invoke(["init"]) == ConfigError.exit_code
     assert "exists" in capsys.readouterr().err
-    assert run(["init", "--force"]) == 0
+    assert invoke(["init", "--force"]) == 0
     assert file.read_text() == settings.example()
 
 
 @pytest.mark.parametrize("arguments", [["bogus"], ["init", "--bogus"], ["--config"]])
 def test_wrong_words_end_with_2_and_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(arguments) == 2
+    assert invoke(arguments) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ")
     assert "Traceback" not in said
