@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cdc import codec
+from cdc.codec.decode import to_python
 from cdc.model import I32, I64, Bool
 from cdc.replayer.pace import Pace
 from cdc.replayer.report import Refusal, Tally
@@ -89,7 +90,7 @@ def _count(mask: Bool) -> int:
 def _named(part: Slice, which: I64, results: I32, reason: str = "") -> Iterator[Refusal]:
     for i, code in zip(which.tolist(), results.tolist(), strict=True):
         held, last = int(part.states.held[i]), int(part.states.last[i])
-        said = codec.to_python(part.versions.bodies[held if held != ABSENT else last])
+        said = to_python(part.versions.bodies[held if held != ABSENT else last])
         yield Refusal(
             digest=part.states.digest[i].tobytes(),
             set_name=said["set"],

@@ -1,0 +1,159 @@
+"""Rewinds in place: what changed since comes back, and nothing else is touched."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import aerospike
+import pytest
+
+from cdc.errors import ObjectDamaged
+from cdc.model import PARTITIONS
+from cdc.replayer.plan import plan
+from cdc.replayer.report import Report
+from cdc.replayer.rewind import rewind
+from cdc.replayer.target import Target
+from tests.fixtures.aerospike import Client
+from tests.fixtures.restores import History, tick
+
+State = dict[bytes, tuple[int, int, int]]  # digest to checksum, generation, void time
+
+
+def state(history: History) -> State:
+    found = history.source.observe(range(PARTITIONS)).records
+    rows = zip(found.digest, found.checksum, found.generation, found.void_time, strict=True)
+    return {d.tobytes(): (int(c), int(g), int(v)) for d, c, g, v in rows}
+
+
+def undo(history: History, at: int, target: Target, **given: Any) -> Report:
+    return rewind(history.archive, plan(history.archive, at, "rewind", now=target.now()), target, **given)
+
+
+class Shop:
+    """Two hundred records, of which some are damaged, removed and added after `at`."""
+
+    def __init__(self, client: Client, history: History, namespace: str, set_name: str) -> None:
+        self.client, self.history, self.namespace, self.set_name = client, history, namespace, set_name
+        for i in range(200):
+            self.put(i, i)
+        history.look()
+        self.at = history.look()
+        self.then = state(history)
+        tick(history.now)
+
+    def key(self, i: int) -> tuple[str, str, int]:
+        return self.namespace, self.set_name, i
+
+    def digest(self, i: int) -> bytes:
+        return bytes(aerospike.calc_digest(*self.key(i)))
+
+    def put(self, i: int, value: int) -> None:
+        policy = {"key": aerospike.POLICY_KEY_SEND, "exists": aerospike.POLICY_EXISTS_CREATE_OR_REPLACE}
+        self.client.put(self.key(i), {"v": value, "list": [value, "x"]}, policy=policy)
+
+    def damage(self) -> None:
+        for i in range(0, 40):
+            self.put(i, -1)
+        for i in range(40, 60):
+            self.client.remove(self.key(i))
+        for i in range(200, 210):
+            self.put(i, i)
+        self.history.look()
+
+
+@pytest.fixture
+def shop(client: Client, history: History, namespace: str, set_name: str) -> Shop:
+    return Shop(client, history, namespace, set_name)
+
+
+@pytest.mark.parametrize("with_set", [False, True])
+def test_a_rewind_brings_everything_back_and_writes_only_what_changed(
+    shop: Shop, history: History, in_place: Target, with_set: bool
+) -> None:
+    if with_set:
+        history.make_set(shop.at)
+    shop.damage()
+    damaged = state(history)
+    report = undo(history, shop.at, in_place)
+    now = state(history)
+    assert {d: c for d, (c, _, _) in now.items()} == {d: c for d, (c, _, _) in shop.then.items()}
+    assert (report.written, report.removed, report.left, report.conflicts) == (60, 10, 0, 0)
+    changed = {shop.digest(i) for i in range(60)}
+    assert {d for d in now if now[d] != damaged.get(d)} == changed
+
+
+def test_what_changed_and_is_as_it_was_is_left(shop: Shop, history: History, in_place: Target) -> None:
+    for i in range(10):
+        shop.put(i, -1)
+    history.look()
+    for i in range(5):
+        shop.put(i, i)
+    history.look()
+    before = state(history)
+    report = undo(history, shop.at, in_place)
+    assert (report.written, report.removed, report.left) == (5, 0, 5)
+    after = state(history)
+    assert {d for d in after if after[d] != before[d]} == {shop.digest(i) for i in range(5, 10)}
+
+
+def test_a_record_that_changed_again_since_its_capture_is_kept_named_and_taken_when_told(
+    shop: Shop, history: History, in_place: Target, tmp_path: Path
+) -> None:
+    shop.damage()
+    shop.put(0, 1000)  # overwritten after the damage
+    shop.put(45, 1045)  # made anew after it was removed
+    shop.put(200, 1200)  # one that was not there at the moment
+    kept = {shop.digest(i): state(history)[shop.digest(i)] for i in (0, 45, 200)}
+    report = undo(history, shop.at, in_place, named_file=tmp_path / "named.jsonl")
+    assert (report.written, report.removed, report.conflicts, report.refused) == (58, 9, 3, 0)
+    assert {d: state(history)[d] for d in kept} == kept
+    lines = [json.loads(line) for line in (tmp_path / "named.jsonl").read_text().splitlines()]
+    assert {bytes.fromhex(line["digest"]) for line in lines} == set(kept)
+    assert all("changed again" in line["reason"] for line in lines)
+    again = undo(history, shop.at, in_place, overwrite=True)
+    assert again.conflicts == 0
+    assert {d: c for d, (c, _, _) in state(history).items()} == {d: c for d, (c, _, _) in shop.then.items()}
+
+
+def test_a_rewind_is_undone_by_rewinding_to_just_before_it(shop: Shop, history: History, in_place: Target) -> None:
+    shop.damage()
+    before = history.look()
+    damaged = {d: c for d, (c, _, _) in state(history).items()}
+    tick(history.now)
+    undo(history, shop.at, in_place)
+    history.look()
+    undo(history, before, in_place)
+    assert {d: c for d, (c, _, _) in state(history).items()} == damaged
+
+
+def test_an_expiry_that_was_changed_comes_back(shop: Shop, history: History, in_place: Target, client: Client) -> None:
+    client.touch(shop.key(7), 5000)
+    history.look()
+    report = undo(history, shop.at, in_place)
+    assert report.written == 1
+    assert state(history)[shop.digest(7)][2] == 0
+
+
+def test_a_damaged_block_is_refused_by_name_before_the_first_write(
+    shop: Shop, history: History, in_place: Target
+) -> None:
+    shop.damage()
+    made = plan(history.archive, shop.at, "rewind", now=in_place.now())
+    info = made.objects[0]
+    data = bytearray(history.archive.store.get(info.name))
+    data[-30] ^= 1
+    history.archive.store.delete(info.name)
+    assert history.archive.store.put_if_absent(info.name, bytes(data))
+    before = state(history)
+    with pytest.raises(ObjectDamaged, match=info.name):
+        rewind(history.archive, made, in_place)
+    assert state(history) == before
+
+
+def test_a_dry_run_says_what_the_rewind_then_does(shop: Shop, history: History, in_place: Target) -> None:
+    shop.damage()
+    made = plan(history.archive, shop.at, "rewind", now=in_place.now())
+    report = rewind(history.archive, made, in_place)
+    assert made.counts is not None
+    assert (made.counts.write, made.counts.remove) == (report.written, report.removed) == (60, 10)
+    assert "removes    10 records" in made.to_text()
