@@ -107,10 +107,11 @@ def stream(
     cursors = [_Cursor(store, s, indexes[s.name], None, low, high, digests) for s in (base.segments if base else ())]
     cursors += [_Cursor(store, s, indexes[s.name], base, low, high, digests) for s in view.segments]
     for bound in bounds[1:]:
-        parts = [part for cursor in cursors for part in cursor.until(bound)]
-        if parts:
-            versions = concat(parts)
-            yield versions.take(order(versions.columns.digest, versions.offsets)) if len(parts) > 1 else versions
+        found = [parts for cursor in cursors if (parts := cursor.until(bound))]
+        if found:
+            versions = concat([part for parts in found for part in parts])
+            # What one object gave is in order, and copying it once more is what a clone would spend most time with.
+            yield versions.take(order(versions.columns.digest, versions.offsets)) if len(found) > 1 else versions
 
 
 def _boundaries(indexes: list[Index], low: bytes | None, high: bytes | None, batch_bytes: int) -> list[bytes]:
