@@ -44,16 +44,15 @@ def stored(client: Client, namespace: str, set_name: str) -> dict[bytes, Key]:
     keys = {}
     for i in range(60):
         key = (namespace, set_name, i if i % 3 else f"key {i}")
-        policy = {"key": aerospike.POLICY_KEY_SEND if i % 2 else aerospike.POLICY_KEY_DIGEST}
-        ttl = 1000 + i if i % 5 == 0 else aerospike.TTL_NEVER_EXPIRE
+        policy = {
+            "key": aerospike.POLICY_KEY_SEND if i % 2 else aerospike.POLICY_KEY_DIGEST,
+            "ttl": 1000 + i if i % 5 == 0 else aerospike.TTL_NEVER_EXPIRE,
+        }
         for _ in range(1 + i % 4):
-            client.put(key, bins(i), {"ttl": ttl}, policy)
-        client.operate(
-            key, [hll_operations.hll_add("hll", [f"v{n}" for n in range(i)], 8)], {"ttl": aerospike.TTL_DONT_UPDATE}
-        )
-        keys[
-            bytes(client.get_key_digest(*key) if hasattr(client, "get_key_digest") else aerospike.calc_digest(*key))
-        ] = key
+            client.put(key, bins(i), policy=policy)
+        sketch = hll_operations.hll_add("hll", [f"v{n}" for n in range(i + 1)], 8)
+        client.operate(key, [sketch], policy={"ttl": aerospike.TTL_DONT_UPDATE})
+        keys[bytes(aerospike.calc_digest(*key))] = key
     return keys
 
 
