@@ -93,8 +93,9 @@ class Manifest:
     """All that the archive holds of one shard.
 
     `next_changes` and `next_progress` are the Kafka offsets where the compactor goes on: everything below them is in
-    here. `after_gap` says that what stood before `next_progress` was lost, or that nothing was ever read. `previous` is
-    the SHA-256 of the manifest with the sequence before, empty for the first (sequence 1).
+    here. `after_gap` says that what stood before `next_progress` was lost, or that nothing was ever read. The
+    offsets are of the topics with the ids `changes_topic` and `progress_topic`; a topic made anew has another id.
+    `previous` is the SHA-256 of the manifest with the sequence before, empty for the first (sequence 1).
     """
 
     namespace: str
@@ -106,6 +107,8 @@ class Manifest:
     next_changes: int = 0
     next_progress: int = 0
     after_gap: bool = True
+    changes_topic: str = ""
+    progress_topic: str = ""
     epochs: tuple[Epoch, ...] = ()
     segments: tuple[SegmentInfo, ...] = ()
     sets: tuple[RestoreSet, ...] = ()

@@ -15,7 +15,7 @@ from cdc.compactor.inbox import Inbox
 from cdc.config import Settings
 from cdc.errors import BrokerUnreachable, CdcError, OffsetsLost, StoreForbidden, StoreUnreachable
 from cdc.topics import ChangeReader, ProgressReader, Topics, end_offsets
-from cdc.topics.offsets import list_offsets
+from cdc.topics.offsets import list_offsets, topic_ids
 
 POLL_S = 0.1
 RETRY_S = 5.0
@@ -106,6 +106,9 @@ class _Session:
         self.inboxes = {k: Inbox.after(m) for k, m in manifests.items()}
         self._written_at = dict.fromkeys(self.inboxes, clock())
         self._lag_at = 0
+        self.topics.ensure(self._kafka, archive.shards)
+        self._ids = topic_ids(self._kafka, (self.topics.changes, self.topics.progress))
+        self._step_over_gaps()
         self._open_readers()
 
     def __enter__(self) -> Self:
@@ -130,10 +133,14 @@ class _Session:
                 self.inboxes[entry.shard].take_progress(entry)
             # Changes that no progress speaks of yet cannot be written: reading on would only fill memory.
             if sum(i.waiting_size for i in self.inboxes.values()) < self._compactor.memory_bytes // 4:
-                for chunk in self._changes.read(POLL_S if waiting else 0.0):
+                for chunk in self._changes.read(
+                    POLL_S if waiting else 0.0, max_bytes=self._compactor.memory_bytes // 8
+                ):
                     self.inboxes[chunk.shard].take_changes(chunk)
         except OffsetsLost:
-            self._go_on_after_loss()
+            self._step_over_gaps()
+            self._close_readers()
+            self._open_readers()
         self._write_due()
         self._show_lag()
 
@@ -163,6 +170,8 @@ class _Session:
                 next_changes=inbox.next_changes,
                 next_progress=inbox.next_progress,
                 after_gap=inbox.after_gap,
+                changes_topic=self._ids[self.topics.changes],
+                progress_topic=self._ids[self.topics.progress],
                 epochs=inbox.epochs,
                 segments=(*inbox.manifest.segments, *written),
             )
@@ -214,27 +223,28 @@ class _Session:
         metrics.ARCHIVED.labels(namespace).inc(rows)
         metrics.ARCHIVED_BYTES.labels(namespace).inc(size)
 
-    def _go_on_after_loss(self) -> None:
-        """Say which shards lost what, in their manifests too, and go on at what Kafka still has."""
-        shards = list(self.inboxes)
-        bounds = {
-            topic: (
-                list_offsets(self._kafka, topic, shards, earliest=True),
-                list_offsets(self._kafka, topic, shards),
-            )
-            for topic in (self.topics.changes, self.topics.progress)
-        }
+    def _step_over_gaps(self) -> None:
+        """Where Kafka no longer has what comes next, say so, in the manifest too, and go on at what it has."""
+        first = {t: list_offsets(self._kafka, t, self.inboxes, earliest=True) for t in self._ids}
+        end = {t: list_offsets(self._kafka, t, self.inboxes) for t in self._ids}
+
+        def next_offset(topic: str, shard: int, at: int, known: str) -> tuple[int, str]:
+            """Where to go on in a topic, and what was lost if that is not `at`."""
+            if known and known != self._ids[topic]:
+                return first[topic][shard], f"{topic} was made anew"
+            if not first[topic][shard] <= at <= end[topic][shard]:
+                return first[topic][shard], f"Kafka no longer had {topic} from offset {at} on"
+            return at, ""
+
         for shard, inbox in self.inboxes.items():
-            at = {self.topics.changes: inbox.read_through, self.topics.progress: inbox.progress_through}
-            there = {t: _nearest(at[t], first[shard], end[shard]) for t, (first, end) in bounds.items()}
-            gone = [f"{t} from offset {at[t]} on" for t in at if there[t] != at[t]]
-            if gone:
-                reason = f"Kafka no longer had {' and '.join(gone)} (shard {shard})"
+            manifest = inbox.manifest
+            changes, lost = next_offset(self.topics.changes, shard, inbox.next_changes, manifest.changes_topic)
+            progress, also = next_offset(self.topics.progress, shard, inbox.next_progress, manifest.progress_topic)
+            if lost or also:
+                reason = f"{' and '.join(filter(None, (lost, also)))} (shard {shard})"
                 self._stats.lost.append(reason)
-                inbox.lost(reason, there[self.topics.changes], there[self.topics.progress])
+                inbox.lost(reason, changes, progress)
                 self._commit(shard)
-        self._close_readers()
-        self._open_readers()
 
     def _open_readers(self) -> None:
         for inbox in self.inboxes.values():
@@ -257,8 +267,3 @@ class _Session:
             read = max(inbox.read_through, self._changes.ends.get(shard, 0))
             behind = max(0, ends[shard] - read) + inbox.held
             metrics.KAFKA_LAG.labels(self._archive.namespace, shard).set(behind)
-
-
-def _nearest(at: int, first: int, end: int) -> int:
-    """Where to read on: `at` if it is there, else the first offset that is (beyond the end: of another topic)."""
-    return at if first <= at <= end else first

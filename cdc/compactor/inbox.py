@@ -97,11 +97,6 @@ class Inbox:
         pieces = [*self.waiting, *(p for lot in self.ready.values() for p in lot)]
         return sum(len(p.offsets) for p in pieces)
 
-    @property
-    def progress_through(self) -> int:
-        """The offset after the last progress record that was read."""
-        return self.entries[-1].offset + 1 if self.entries else self.next_progress
-
     def forget(self) -> None:
         """Drop what waits: it is about to be read again, from `next_changes` and `next_progress` on."""
         self.waiting.clear()

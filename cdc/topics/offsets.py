@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from cdc.config import KafkaSettings
@@ -37,6 +37,18 @@ def list_offsets(
                 if not passing or time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
+
+
+def topic_ids(settings: KafkaSettings, names: Iterable[str]) -> dict[str, str]:
+    """The id that the brokers gave each topic when it was made: one made anew has another (KIP-516).
+
+    Raises BrokerUnreachable, TopicMismatch.
+    """
+    wanted = list(names)
+    with mapped(f"ask for the ids of {', '.join(wanted)}"):
+        admin = AdminClient({**common(settings), **own(settings)})
+        answers = admin.describe_topics(TopicCollection(wanted), request_timeout=settings.timeout_s)
+        return {name: str(future.result(settings.timeout_s).topic_id) for name, future in answers.items()}
 
 
 def end_offsets(settings: KafkaSettings, topic: str, shards: Iterable[int]) -> dict[int, int]:

@@ -19,6 +19,9 @@ from cdc.topics.names import Topics
 from cdc.topics.progress import Progress
 
 BATCH = 10_000
+MAX_BYTES = 16 << 20
+CALL = 1_000
+"""Messages of one call to the client: its queue is bounded in bytes, what it hands over is not."""
 ANSWER_S = 1.0
 
 
@@ -82,18 +85,20 @@ class _Reader:
         """Leave Kafka."""
         self._consumer.close()
 
-    def _messages(self, timeout_s: float, max_records: int) -> list[Message]:
-        """Up to `max_records` messages, waiting up to `timeout_s` for the first."""
+    def _messages(self, timeout_s: float, max_records: int, max_bytes: int = MAX_BYTES) -> list[Message]:
+        """Up to `max_records` messages, waiting up to `timeout_s` for the first; no more after `max_bytes` of them."""
         deadline = time.monotonic() + timeout_s
         good: list[Message] = []
-        while len(good) < max_records:
+        size = 0
+        while len(good) < max_records and size < max_bytes:
             wait = 0.0 if good else max(0.0, deadline - time.monotonic())
             with mapped(f"read {self._topic}"):
-                batch = self._consumer.consume(min(BATCH, max_records - len(good)), min(wait, 0.1))
+                batch = self._consumer.consume(min(CALL, max_records - len(good)), min(wait, 0.1))
             for message in batch:
                 error = message.error()
                 if error is None:
                     good.append(message)
+                    size += len(message.value() or b"")
                 elif error.code() == Code._PARTITION_EOF:
                     self._ends[int(message.partition() or 0)] = int(message.offset() or 0)
                 elif error.code() in LOST:
@@ -133,14 +138,16 @@ class ChangeReader(_Reader):
     def __init__(self, settings: KafkaSettings, topics: Topics, positions: Mapping[int, int]) -> None:
         super().__init__(settings, topics, topics.changes, positions)
 
-    def read(self, timeout_s: float, max_records: int = BATCH) -> list[Chunk]:
+    def read(self, timeout_s: float, max_records: int = BATCH, max_bytes: int = MAX_BYTES) -> list[Chunk]:
         """What has come: at most one chunk a shard, none when nothing came in time.
+
+        Reading ends once `max_bytes` have come, with what one call to the client brings beyond them.
 
         Raises OffsetsLost when the position was removed by retention, BodyDamaged for a message that is not a change
         of this schema, BrokerUnreachable when no broker answered; call again and it goes on.
         """
         by_shard: dict[int, list[Message]] = {}
-        for message in self._messages(timeout_s, max_records):
+        for message in self._messages(timeout_s, max_records, max_bytes):
             by_shard.setdefault(message.partition(), []).append(message)  # type: ignore[arg-type]
         return [self._chunk(shard, messages) for shard, messages in by_shard.items()]
 
