@@ -7,6 +7,7 @@ in Python and is held equal to it by properties. `framing`, `schemas` and `decod
 
 from cdc.codec.batch import NO_GUARD, batch_removes, batch_rows, read_rows, row_sizes
 from cdc.codec.changes import changes, check, columns, concat, gather, heads, split_versions, version_rows
+from cdc.codec.decode import encode_python, to_json, to_python
 from cdc.codec.frames import Projections, Records, Rejected, digests, projections, records
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "columns",
     "concat",
     "digests",
+    "encode_python",
     "gather",
     "heads",
     "projections",
@@ -28,5 +30,7 @@ __all__ = [
     "records",
     "row_sizes",
     "split_versions",
+    "to_json",
+    "to_python",
     "version_rows",
 ]

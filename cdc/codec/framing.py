@@ -37,11 +37,12 @@ def unframe(framed: Bodies, name: str, where: Callable[[int], str] = "row {}".fo
     from cdc.codec.framing_kernels import remove_heads
 
     offsets = framed.offsets - framed.offsets[0] - SIZE * np.arange(len(framed) + 1, dtype=np.int64)
-    out = np.empty(max(0, int(offsets[-1])), np.uint8)
+    # One head a row more than is needed: a row too short to have one must not shorten the room of those before it.
+    out = np.empty(int(framed.offsets[-1] - framed.offsets[0]), np.uint8)
     bad = remove_heads(framed.buffer, framed.offsets, np.frombuffer(head(name), np.uint8), out)
     if bad >= 0:
         raise BodyDamaged(_complaint(framed[bad], name, where(bad)))
-    return Bodies(out, offsets)
+    return Bodies(out[: int(offsets[-1])], offsets)
 
 
 def unframe_one(value: bytes, name: str, where: str) -> bytes:
