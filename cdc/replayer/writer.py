@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from cdc import codec
-from cdc.codec.decode import to_python
-from cdc.model import I32, I64, Bool
+from cdc.codec.decode import encode_content, to_python
+from cdc.model import I32, I64, Bodies, Bool
 from cdc.replayer.pace import Pace
 from cdc.replayer.report import Refusal, Tally
 from cdc.replayer.slices import Slice
-from cdc.replayer.target import Target
+from cdc.replayer.target import Target, same_expiry
 from cdc.replayer.versions import ABSENT, Action
 from cdc.wire.messages import Result, result_name
 
@@ -24,7 +24,8 @@ class Writer:
     """Writes slices and tallies the result codes.
 
     `guarded`: a record is written or removed only as long as its generation is the one captured last; otherwise it
-    counts as a conflict. `create_only`: a record that is there stays, and counts as left.
+    counts as a conflict, or as left if it is as it was to be written. `create_only`: a record that is there stays, and
+    counts as left.
     """
 
     target: Target
@@ -58,6 +59,10 @@ class Writer:
         done = results == Result.OK
         changed = (results == Result.GENERATION) & self.guarded
         there = (results == Result.RECORD_EXISTS) & self.create_only
+        already = np.zeros(len(which), np.bool_)
+        already[changed] = self._as_wanted(part, which[changed])
+        changed &= ~already
+        there |= already
         sizes = bodies.offsets[rows + 1] - bodies.offsets[rows]
         self.tally.add(written=_count(done), left=_count(there), bytes=int(sizes[done].sum()))
         self._tell(part, which, results, changed, ~(done | changed | there))
@@ -78,9 +83,31 @@ class Writer:
         self.tally.add(removed=_count(done), left=_count(gone))
         self._tell(part, which, results, changed, ~(done | gone | changed))
 
+    def _as_wanted(self, part: Slice, which: I64) -> Bool:
+        """Which of some records are there as they are to be written: whose answer was lost, or whom a restore that was
+        interrupted had written before."""
+        if not len(which):
+            return np.zeros(0, np.bool_)
+        columns, rows = part.versions.columns, part.states.held[which]
+        heads = _joined([_head(part.versions.bodies[row]) for row in rows.tolist()])
+        there, checksum, void_time = self.target.read(part.states.digest[which], heads)
+        same = (checksum == columns.checksum[rows]) & same_expiry(void_time, columns.void_time[rows])
+        return np.asarray(there & same)
+
     def _tell(self, part: Slice, which: I64, results: I32, changed: Bool, refused: Bool) -> None:
         self.tally.name("conflicts", _named(part, which[changed], results[changed], CHANGED_AGAIN))
         self.tally.name("refused", _named(part, which[refused], results[refused]))
+
+
+def _head(body: bytes) -> bytes:
+    """The encoded set and user key of a body."""
+    said = to_python(body)
+    return encode_content(said["set"], said["user_key"], {})[:-1]
+
+
+def _joined(parts: list[bytes]) -> Bodies:
+    ends = np.cumsum([0, *map(len, parts)]).astype(np.int64)
+    return Bodies(np.frombuffer(b"".join(parts), np.uint8), ends)
 
 
 def _count(mask: Bool) -> int:

@@ -9,12 +9,13 @@ import aerospike
 import pytest
 
 from cdc.embedded.aerospike import Emulator
-from cdc.errors import NotRecoverable, ObjectDamaged, RecordsRefused, TargetNotEmpty
+from cdc.errors import Differs, NotRecoverable, ObjectDamaged, RecordsRefused, TargetNotEmpty
 from cdc.model import PARTITIONS
 from cdc.replayer.clone import clone
 from cdc.replayer.plan import plan
 from cdc.replayer.report import Report, Watch
 from cdc.replayer.target import Target
+from cdc.replayer.verify import verify_clone
 from cdc.wire.messages import Result
 from tests.fixtures.aerospike import Client
 from tests.fixtures.rawwire import Particles, RawRecords
@@ -103,6 +104,21 @@ def test_each_of_three_moments_is_cloned_as_it_was_with_every_record_written_onc
         assert report.written == len(expected)
         assert found.generation.tolist() == [1] * len(expected)
         remove_all(empty)
+
+
+def test_a_clone_is_verified_record_by_record(
+    client: Client, history: History, empty: Target, thirty: int, set_name: str
+) -> None:
+    made = plan(history.archive, thirty, now=empty.now())
+    report = clone(history.archive, made, empty)
+    verified = verify_clone(history.archive, made, empty)
+    assert (verified.expected, verified.found) == (report.written, report.written)
+    client.put((empty.namespace, set_name, 1), {"v": -1})
+    client.remove((empty.namespace, set_name, 2))
+    client.touch((empty.namespace, set_name, 3), 5000)
+    client.put((empty.namespace, "mine", 4), {"v": 4})
+    with pytest.raises(Differs, match=r"1 of .* missing, 2 are different, 1 should not be there"):
+        verify_clone(history.archive, made, empty)
 
 
 @pytest.fixture

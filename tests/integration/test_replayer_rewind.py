@@ -115,6 +115,20 @@ def test_a_record_that_changed_again_since_its_capture_is_kept_named_and_taken_w
     assert {d: c for d, (c, _, _) in state(history).items()} == {d: c for d, (c, _, _) in shop.then.items()}
 
 
+def test_a_rewind_run_again_finds_its_work_done(shop: Shop, history: History, in_place: Target, client: Client) -> None:
+    client.put((*shop.key(0)[:2], "mortal"), {"v": 1}, policy={"ttl": 5000})
+    history.look()
+    shop.at = history.look()
+    client.put((*shop.key(0)[:2], "mortal"), {"v": 2}, policy={"ttl": 9000})
+    shop.damage()
+    first = undo(history, shop.at, in_place)
+    before = state(history)
+    again = undo(history, shop.at, in_place)
+    assert (first.written, first.removed) == (61, 10)
+    assert (again.written, again.removed, again.left, again.conflicts) == (0, 0, 71, 0)
+    assert state(history) == before
+
+
 def test_a_rewind_is_undone_by_rewinding_to_just_before_it(shop: Shop, history: History, in_place: Target) -> None:
     shop.damage()
     before = history.look()
