@@ -4,6 +4,7 @@ A *column* is a numpy array with one entry a version; a set of columns of equal 
 `schemas/change.avsc` says of one. Moments are int64 milliseconds since 1970.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Any, Self
@@ -57,6 +58,9 @@ class Bodies:
 
     def __getitem__(self, i: int) -> bytes:
         return self.buffer[self.offsets[i] : self.offsets[i + 1]].tobytes()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self[i] for i in range(len(self)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,13 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from cdc import __version__
+from cdc.cli.consume import consume
+from cdc.cli.demo import demo
 from cdc.cli.init import init
 from cdc.cli.list import list_
 from cdc.cli.restore import restore
 from cdc.cli.run import collect, compact, run
+from cdc.cli.status import status
 from cdc.errors import CdcError, UsageError
 
 INTERRUPTED = 130
@@ -46,8 +49,11 @@ app.command("init")(init)
 app.command("run")(run)
 app.command("collect")(collect)
 app.command("compact")(compact)
+app.command("status")(status)
 app.command("list")(list_)
 app.command("restore")(restore)
+app.command("consume")(consume)
+app.command("demo")(demo)
 
 
 def main() -> None:

@@ -101,6 +101,19 @@ class Shop:
                 found.append(Difference(order, bins, read))
         return found
 
+    def changed_since(self, moment: int) -> set[str]:
+        """The orders that were written or deleted after `moment`."""
+        return {order for order, versions in self._truth.items() if versions[-1][0] > moment}
+
+    def generations(self) -> dict[str, int]:
+        """How often the server says that each order has been written."""
+        keys = [(self.namespace, SET, order) for order in self._truth]
+        found: dict[str, int] = {}
+        for start in range(0, len(keys), 1000):
+            records = self.client.batch_read(keys[start : start + 1000], []).batch_records
+            found |= {row.key[2]: row.record[1]["gen"] for row in records if row.result == 0}
+        return found
+
     def __len__(self) -> int:
         return sum(versions[-1][1] is not None for versions in self._truth.values())
 

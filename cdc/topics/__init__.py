@@ -4,6 +4,8 @@
 `ChangeReader` and `ProgressReader` read what was committed, `Progress` is what a transaction completed.
 """
 
+from cdc.topics.aside import Aside, kept_aside
+from cdc.topics.last import last_progress
 from cdc.topics.membership import Membership
 from cdc.topics.names import Topics
 from cdc.topics.offsets import end_offsets, lag
@@ -12,6 +14,19 @@ from cdc.topics.publisher import Publisher, Transaction
 from cdc.topics.readers import ChangeReader, Chunk, ProgressEntry, ProgressReader
 
 __all__ = [
-    "ChangeReader", "Chunk", "Kind", "Membership", "Progress", "ProgressEntry", "ProgressReader", "Publisher", "Topics",
-    "Transaction", "end_offsets", "lag",
+    "Aside",
+    "ChangeReader",
+    "Chunk",
+    "Kind",
+    "Membership",
+    "Progress",
+    "ProgressEntry",
+    "ProgressReader",
+    "Publisher",
+    "Topics",
+    "Transaction",
+    "end_offsets",
+    "kept_aside",
+    "lag",
+    "last_progress",
 ]  # fmt: skip

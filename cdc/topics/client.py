@@ -49,6 +49,11 @@ def failure(error: Code, doing: str) -> KafkaError:
     return KafkaError(text)
 
 
+def passing(error: Code) -> bool:
+    """Whether the client goes on by itself after this error."""
+    return isinstance(failure(error, ""), BrokerUnreachable)
+
+
 @contextmanager
 def mapped(doing: str) -> Iterator[None]:
     """Raise our errors for Kafka's in the block."""

@@ -15,7 +15,8 @@ from confluent_kafka import KafkaError as Code
 
 from cdc.config import KafkaSettings
 from cdc.errors import BrokerUnreachable, Fenced
-from cdc.topics.client import TRANSACTION_TIMEOUT_MS, failure, mapped, reader_config
+from cdc.topics.client import TRANSACTION_TIMEOUT_MS, failure, mapped, passing, reader_config
+from cdc.topics.last import last_between, last_progress
 from cdc.topics.names import Topics
 from cdc.topics.offsets import list_offsets
 from cdc.topics.progress import Progress
@@ -70,7 +71,7 @@ class Membership:
             error = message.error() if message is not None else None
             if error is not None and error.code() == Code._MAX_POLL_EXCEEDED:
                 self._drop()
-            elif error is not None and (error.fatal() or not _passing(error)):
+            elif error is not None and (error.fatal() or not passing(error)):
                 raise failure(error, f"take part in {self._topics.group}")
             if self._assignment.shards or time.monotonic() >= deadline:
                 return self._assignment.shards
@@ -113,25 +114,15 @@ class Membership:
 
     def _read_last(self, shard: int) -> Progress | None:
         next_offset = self._committed(shard)
-        name = self._topics.progress
-        low = list_offsets(self._settings, name, [shard], earliest=True)[shard]
-        if next_offset is not None:
-            # The group's offset is committed with the record before it: this very record is known to be committed,
-            # even when an older transaction of a dead worker still hides it from readers of committed records.
-            if next_offset - 1 < low:
-                return None
-            return self._scan(shard, next_offset - 1, next_offset, "read_uncommitted")
-        # The group has forgotten its offset (it does after a week without members): search backwards. The last
-        # record is followed by markers of transactions, each of which has an offset too.
-        end = list_offsets(self._settings, name, [shard])[shard]
-        step = 16
-        while end > low:
-            start = max(low, end - step)
-            found = self._scan(shard, start, end, "read_committed")
-            if found is not None or start == low:
-                return found
-            step *= 8
-        return None
+        if next_offset is None:
+            # The group has forgotten its offset (it does after a week without members).
+            return last_progress(self._settings, self._topics, shard)
+        # The group's offset is committed with the record before it: this very record is known to be committed, even
+        # when an older transaction of a dead worker still hides it from readers of committed records.
+        low = list_offsets(self._settings, self._topics.progress, [shard], earliest=True)[shard]
+        if next_offset - 1 < low:
+            return None
+        return last_between(self._settings, self._topics, shard, next_offset - 1, next_offset, "read_uncommitted")
 
     def _committed(self, shard: int) -> int | None:
         deadline = time.monotonic() + TRANSACTION_TIMEOUT_MS / 1000 + self._settings.timeout_s
@@ -147,38 +138,3 @@ class Membership:
             except BrokerUnreachable:
                 if time.monotonic() > deadline:
                     raise
-
-    def _scan(self, shard: int, start: int, end: int, isolation: str) -> Progress | None:
-        """The last record in [start, end); the end is reached when the consumer's position is."""
-        config = reader_config(self._settings, f"{self._topics.group}.last")
-        config |= {"isolation.level": isolation, "enable.partition.eof": True}
-        consumer = Consumer(config)
-        deadline = time.monotonic() + self._settings.timeout_s
-        found: Progress | None = None
-        try:
-            with mapped(f"read {self._topics.progress}"):
-                consumer.assign([TopicPartition(self._topics.progress, shard, start)])
-                while time.monotonic() < deadline:
-                    message = consumer.poll(0.2)
-                    if message is None:
-                        continue
-                    error = message.error()
-                    if error is not None and error.code() == Code._PARTITION_EOF:
-                        return found
-                    if error is not None and not _passing(error):
-                        raise failure(error, f"read {self._topics.progress}")
-                    if error is None:
-                        offset = int(message.offset() or 0)
-                        where = f"{self._topics.progress}, partition {shard}, offset {offset}"
-                        if offset < end:
-                            found = Progress.decode(message.value() or b"", where)
-                        if offset >= end - 1:
-                            return found
-        finally:
-            consumer.close()
-        raise BrokerUnreachable(f"{self._topics.progress}, partition {shard} was not read in time")
-
-
-def _passing(error: Code) -> bool:
-    """Whether the client goes on by itself after this error."""
-    return isinstance(failure(error, ""), BrokerUnreachable)

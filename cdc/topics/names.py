@@ -64,7 +64,7 @@ class Topics:
         admin = AdminClient({**common(settings), **own(settings)})
         wanted = self._wanted(settings, shards)
         with mapped(f"create the topics of {self.namespace}"):
-            existing = admin.list_topics(timeout=settings.timeout_s).topics
+            existing = self._existing(settings, admin)
             missing = [topic for name, topic in wanted.items() if name not in existing]
             if missing:
                 created = admin.create_topics(missing, operation_timeout=settings.timeout_s)
@@ -75,6 +75,29 @@ class Topics:
                         if error.args[0].code() != Code.TOPIC_ALREADY_EXISTS:
                             raise
         self._check(admin, settings, wanted)
+
+    def check(self, settings: KafkaSettings, shards: int) -> tuple[str, ...]:
+        """The topics that are missing; those that exist are checked as `ensure` does. Creates nothing."""
+        admin = AdminClient({**common(settings), **own(settings)})
+        wanted = self._wanted(settings, shards)
+        existing = self._existing(settings, admin)
+        self._check(admin, settings, {name: topic for name, topic in wanted.items() if name in existing})
+        return tuple(name for name in wanted if name not in existing)
+
+    def shards(self, settings: KafkaSettings) -> range:
+        """The shards that the existing topics have. TopicMismatch when there are none, BrokerUnreachable."""
+        found = self._existing(settings, AdminClient({**common(settings), **own(settings)}))
+        if self.changes not in found or self.progress not in found:
+            raise TopicMismatch(
+                f"Kafka has no topic {self.changes}", "A collector creates it; check kafka.prefix and the namespace."
+            )
+        return range(found[self.changes])
+
+    def _existing(self, settings: KafkaSettings, admin: AdminClient) -> dict[str, int]:
+        """Every topic of the brokers, with its partition count."""
+        with mapped(f"ask {settings.bootstrap} for its topics"):
+            topics = admin.list_topics(timeout=settings.timeout_s).topics
+        return {name: len(topic.partitions) for name, topic in topics.items()}
 
     def _wanted(self, settings: KafkaSettings, shards: int) -> dict[str, NewTopic]:
         limits = {"max.message.bytes": str(settings.max_message_bytes), "message.timestamp.type": "CreateTime"}
