@@ -8,8 +8,9 @@ from typing import Any
 import aerospike
 import numpy as np
 import pytest
+from aerospike_helpers import HyperLogLog
 from aerospike_helpers import expressions as exp
-from aerospike_helpers.operations import expression_operations, hll_operations, operations
+from aerospike_helpers.operations import expression_operations, operations
 
 from cdc.clock import CITRUSLEAF_EPOCH_S
 from cdc.model import PARTITIONS, partition_of
@@ -22,6 +23,7 @@ from cdc.wire.query import query
 Client = Any
 Key = tuple[str, str, Any]
 DECODED = (m.Particle.INTEGER, m.Particle.FLOAT, m.Particle.STRING, m.Particle.BLOB, m.Particle.BOOL)
+SKETCH = bytes.fromhex("0004000000000000000000000000004080000000000000")  # of two values, with 4 index bits
 GEO = '{"type": "Point", "coordinates": [1.5, 2.5]}'
 
 
@@ -35,6 +37,7 @@ def bins(i: int) -> dict[str, Any]:
         "list": [i, "x", [1.5, None], {"k": bytearray(b"\x00")}],
         "map": {"a": i, 5: [True], bytearray(b"b").hex(): {"n": None}},
         "geo": aerospike.GeoJSON(GEO),
+        "hll": HyperLogLog(SKETCH),
     }
 
 
@@ -50,8 +53,6 @@ def stored(client: Client, namespace: str, set_name: str) -> dict[bytes, Key]:
         }
         for _ in range(1 + i % 4):
             client.put(key, bins(i), policy=policy)
-        sketch = hll_operations.hll_add("hll", [f"v{n}" for n in range(i + 1)], 8)
-        client.operate(key, [sketch], policy={"ttl": aerospike.TTL_DONT_UPDATE})
         keys[bytes(aerospike.calc_digest(*key))] = key
     return keys
 
