@@ -29,6 +29,9 @@ from cdc.model import BEGINNING, I64, PARTITIONS, partitions_of
 from cdc.topics.progress import Kind
 
 BACK_OFF_S = (0.25, 0.5, 1.0, 2.0, 5.0)
+PIECES = 8
+"""A piece aims at this part of `transaction_bytes`: one is read while another is published, each of them several times
+over in memory on its way, and a guess of its size may be wrong."""
 JOIN_S = 30.0
 """How long `run_once` waits for its first shards."""
 PASSING = (BrokerUnreachable, Fenced, ClusterUnreachable, PartitionUnavailable, ProtocolError, ServerRefused)
@@ -181,7 +184,7 @@ class Collector:
             self._session.still()
 
     def _sweep_pace(self) -> Pace:
-        limit = self._own.transaction_bytes // 2
+        limit = self._own.transaction_bytes // PIECES
         oldest = min(c.state.resolved_at for c in self._session.catalogs.values() if c.state.based)
         pause_s = max(0.0, (self._session.times.earliest() - oldest) / 1000)
         if self._rate is None or pause_s > 10 * self._own.sweep_every_s + 10:
@@ -190,4 +193,4 @@ class Collector:
 
     def _full_look(self, kind: Kind, partitions: "range | list[int]") -> Look:
         mine: I64 = np.array([p for p in partitions if p * self._own.shards // PARTITIONS in self._session.catalogs])
-        return Look(kind, mine.astype(np.int64), Pace.unknown(self._own.transaction_bytes // 2))
+        return Look(kind, mine.astype(np.int64), Pace.unknown(self._own.transaction_bytes // PIECES))

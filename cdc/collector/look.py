@@ -1,6 +1,11 @@
-"""A look at many partitions, in pieces: each is one transaction for all the shards it touches."""
+"""A look at many partitions, in pieces: each is one transaction for all the shards it touches.
+
+While a piece is published the next one is already read, by one thread beside: the server, our reading and Kafka's
+writing then overlap. A piece that was read but not published does not count.
+"""
 
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,33 +27,46 @@ class Look:
     size: int = 0
     _began: float = field(default_factory=time.monotonic)
     _started_at: int = 0
+    _ahead: Future[Piece] | None = None
 
     def step(self, session: Session) -> bool:
-        """Look at the next piece and commit what it brings; whether more is left. Raises SourceError, KafkaError and
-        CatalogError; then the piece does not count, and can be done again after the shards were taken up again."""
+        """Commit what the next piece brings; whether more is left. Raises SourceError, KafkaError and CatalogError;
+        then the look is over, and a new one is made of what it had not committed."""
         if not len(self.remaining):
             return False
-        piece, left = np.split(self.remaining, [self.pace.partitions])
-        shards = session.settings.collector.shards
-        started_at = session.times.earliest()
-        self._started_at = self._started_at or started_at
-        since = lower_bound(self.kind, session.catalogs, piece, session.allowance)
-        observed = session.source.observe(piece.tolist(), since)
-        looked = Piece(
-            kind=self.kind,
-            partitions=piece,
-            last=frozenset(_shards(piece, shards) - _shards(left, shards)),
-            look_started_at=self._started_at,
-            started_at=started_at,
-            observed_at=session.times.latest(),
-            observed=observed,
-        )
-        session.deliver(parcels(looked, session.catalogs, session.allowance, session.stats))
-        size = int(observed.records.contents.offsets[-1])
-        self.remaining, self.pace, self.size = left, self.pace.after(len(piece), size), self.size + size
+        piece = self._ahead.result() if self._ahead is not None else self._read(session, self._next(self.remaining))
+        left = self.remaining[len(piece.partitions) :]
+        size = int(piece.observed.records.contents.offsets[-1])
+        self.pace = self.pace.after(len(piece.partitions), size)
+        # Sweeps go on between an audit's pieces: what was read before one must not be published after it.
+        ahead = len(left) and self.kind != Kind.AUDIT
+        self._ahead = session.beside.submit(self._read, session, self._next(left)) if ahead else None
+        session.deliver(parcels(piece, session.catalogs, session.allowance, session.stats))
+        self.remaining, self.size = left, self.size + size
         if not len(left):
             session.stats.looked(self.kind, time.monotonic() - self._began)
         return bool(len(left))
+
+    def _next(self, left: I64) -> I64:
+        return left[: self.pace.partitions]
+
+    def _read(self, session: Session, partitions: I64) -> Piece:
+        shards = session.settings.collector.shards
+        started_at = session.times.earliest()
+        self._started_at = self._started_at or started_at
+        since = lower_bound(self.kind, session.catalogs, partitions, session.allowance)
+        observed = session.source.observe(partitions.tolist(), since)
+        later = self.remaining[self.remaining > partitions[-1]]
+        return Piece(
+            kind=self.kind,
+            partitions=partitions,
+            last=frozenset(_shards(partitions, shards) - _shards(later, shards)),
+            look_started_at=self._started_at,
+            started_at=started_at,
+            # Where clocks were set back, what is seen now is still seen after what was seen before.
+            observed_at=max(session.times.latest(), *(int(c.state.watermark.max()) for c in session.catalogs.values())),
+            observed=observed,
+        )
 
 
 def _shards(partitions: I64, shards: int) -> set[int]:

@@ -6,6 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
@@ -43,6 +44,7 @@ class Session:
         self.times = Times(
             lambda: clock() + self._offsets[0], lambda: clock() + self._offsets[1], self.allowance.skew_ms
         )
+        self.beside = ThreadPoolExecutor(1, "look-ahead")
         self._clock = clock
         self._after_commit = after_commit
         self._topics = Topics(settings.kafka.prefix, self.namespace)
@@ -57,6 +59,7 @@ class Session:
 
     def close(self) -> None:
         """Leave the group and the cluster, close the catalogs."""
+        self.beside.shutdown(cancel_futures=True)
         self._leave_kafka()
         self._leave_cluster()
         self._lock.close()
@@ -69,6 +72,8 @@ class Session:
             self._topics.ensure(self.settings.kafka, self.settings.collector.shards)
             self._membership = Membership(self.settings.kafka, self._topics)
         shards = self._membership.poll(timeout_s)
+        if self._publisher is None:
+            self._publisher = Publisher(self.settings.kafka, self._topics, self._membership, self._worker)
         if self._membership.assignment is not self._assignment:
             self._take_up(self._membership, shards)
         return bool(shards)
@@ -92,11 +97,9 @@ class Session:
         return self._source
 
     def deliver(self, parcels: list[Parcel]) -> None:
-        """`publish.deliver` with this session's producer, which is made here. Raises KafkaError and CatalogError."""
-        if self._membership is None:
-            raise Fenced(f"this worker has left {self._topics.group}")
+        """`publish.deliver` with this session's producer. Raises KafkaError and CatalogError."""
         if self._publisher is None:
-            self._publisher = Publisher(self.settings.kafka, self._topics, self._membership, self._worker)
+            raise Fenced(f"this worker has left {self._topics.group}")
         deliver(self._publisher, parcels, self.stats, self._after_commit)
 
     def let_go(self, error: CdcError) -> None:
