@@ -153,7 +153,7 @@ def test_a_damaged_block_is_refused_by_name_before_the_first_write(
 ) -> None:
     shop.damage()
     made = plan(history.archive, shop.at, "rewind", now=in_place.now())
-    info = made.objects[0]
+    info = made.shards[-1].changed[0]  # every block of it is read
     data = bytearray(history.archive.store.get(info.name))
     data[-30] ^= 1
     history.archive.store.delete(info.name)

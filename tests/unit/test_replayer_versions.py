@@ -100,7 +100,7 @@ def histories(draw: st.DrawFn) -> list[Change]:
     return sorted(changes, key=by_digest_and_offset)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(histories(), st.integers(0, 61), st.integers(0, 61))
 def test_states_equal_the_sentence_in_the_architecture(changes: list[Change], at: int, reconciled_at: int) -> None:
     got = states(columns_of(changes), at, reconciled_at)
@@ -115,7 +115,7 @@ def test_states_equal_the_sentence_in_the_architecture(changes: list[Change], at
         assert got.certainty[i] == certainty
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(histories(), st.integers(0, 61))
 def test_working_in_digest_ranges_says_the_same_as_all_at_once(changes: list[Change], at: int) -> None:
     whole = states(columns_of(changes), at, 61)
@@ -132,7 +132,7 @@ def _zip(s):  # type: ignore[no-untyped-def]
     return zip(s.digest, s.held, s.certainty, strict=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(histories(), st.integers(0, 61))
 def test_a_row_given_twice_changes_nothing(changes: list[Change], at: int) -> None:
     once = states(columns_of(changes), at, 61)
@@ -169,7 +169,7 @@ def alive(change: Change, now: int) -> bool:
     return change.op == Op.WRITE and (change.void_time == 0 or change.void_time > now)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(histories(), st.integers(0, 61), st.integers(0, 30))
 def test_a_clone_writes_what_held_and_has_not_expired_since(changes: list[Change], at: int, later: int) -> None:
     columns = columns_of(changes)
@@ -182,7 +182,7 @@ def test_a_clone_writes_what_held_and_has_not_expired_since(changes: list[Change
         assert guard == NO_GUARD
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(histories(), st.integers(0, 61), st.integers(0, 30), st.randoms())
 def test_a_rewind_brings_the_last_version_to_the_one_that_held(
     changes: list[Change], at: int, later: int, random: Random
