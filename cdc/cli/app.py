@@ -10,6 +10,7 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from cdc import __version__
+from cdc.cli.check import check
 from cdc.cli.consume import consume
 from cdc.cli.demo import demo
 from cdc.cli.init import init
@@ -46,6 +47,7 @@ def _options(
 
 
 app.command("init")(init)
+app.command("check")(check)
 app.command("run")(run)
 app.command("collect")(collect)
 app.command("compact")(compact)
