@@ -16,6 +16,7 @@ import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Self
 
 from confluent_kafka import KafkaException
@@ -249,6 +250,10 @@ class EmbeddedKafka:
         return EmbeddedKafkaFailed(message + quoted, f"The whole log is {self.log}.")
 
 
+def _interrupted(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def main(arguments: list[str]) -> int:
     """The two commands in the module's docstring; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m cdc.embedded.kafka", description="An embedded Apache Kafka.")
@@ -264,7 +269,8 @@ def main(arguments: list[str]) -> int:
             jars = fetch()
             out.write(f"{len(jars)} jars of Kafka, checked, in {jars[0].parent}\n")
             return 0
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
+            signal.signal(number, _interrupted)
         with EmbeddedKafka(options.data, options.port) as kafka:
             out.write(f"Kafka listens on {kafka.bootstrap}; its log is {kafka.log}\n")
             out.flush()
