@@ -206,9 +206,12 @@ def _policies(request: Request) -> tuple[bool, bool]:
         raise Refused(Result.PARAMETER)
     must_exist = bool(request.info3 & _MUST_EXIST)
     replace = bool(request.info3 & _REPLACE)
-    if all(op[0] == _WRITE and op[1] for op in ops):  # the rest is about other ops
-        for op in ops:
-            _check_bin_name(op[2])
+    for code, kind, name, _ in ops:
+        if code != _WRITE or not kind:
+            break
+        if len(name) > BIN_NAME_MAX or b"\0" in name:
+            raise Refused(Result.BIN_NAME)
+    else:  # only plain writes: what follows is about other ops
         if request.info1 & INFO1_GET_ALL:
             raise Refused(Result.PARAMETER)
         return must_exist, replace

@@ -8,6 +8,7 @@ from cdc.embedded.aerospike.record import Bins, Particle, RecordView, Refused
 from cdc.embedded.aerospike.requests import Op
 from cdc.errors import CodecError
 from cdc.wire.messages import INFO1_GET_ALL, OpType, Result
+from cdc.wire.messages import Particle as Kind
 
 READS = frozenset(
     {
@@ -17,6 +18,7 @@ READS = frozenset(
 )  # fmt: skip
 
 _READ = int(OpType.READ)
+_KEPT_AS_THEY_COME = frozenset({int(Kind.STRING), int(Kind.BLOB)})
 _CREATE_ONLY, _UPDATE_ONLY, _ALLOW_DELETE, _POLICY_NO_FAIL, _EVAL_NO_FAIL = 1, 2, 4, 8, 16
 _MODIFY_FLAGS = 31
 
@@ -41,7 +43,7 @@ def swap_out(bins: Bins, name: bytes) -> None:
 
 def apply_write(bins: Bins, kind: int, name: bytes, value: bytes) -> None:
     """Write a bin as the client sent it. Raises Refused."""
-    bins[name] = particles.stored((kind, value))
+    bins[name] = (kind, value) if kind in _KEPT_AS_THEY_COME else particles.stored((kind, value))
 
 
 def apply(view: RecordView, op: Op) -> Particle | None:

@@ -4,6 +4,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 
 from cdc.embedded.aerospike import expressions
 from cdc.embedded.aerospike.commands import BIN_NAME_MAX, SET_NAME_MAX, read_ops
@@ -27,6 +28,8 @@ from cdc.wire.messages import (
     FieldType,
     Result,
 )
+
+_digest = attrgetter("digest")
 
 CHUNK = 1 << 20
 """A frame is sent once it is larger than this (the server's QUERY_CHUNK_LIMIT)."""
@@ -172,17 +175,16 @@ def _rows(
 ) -> list[bytes]:  # fmt: skip
     """The packed records of a partition that the query wants, in descending digest order."""
     now_s = seconds_2010(now_ms)
-    hidden, name = store.hidden, store.raw_name
-    wanted = [r for r in records if not hidden(r, now_s)]
+    name = store.raw_name
+    wanted = [r for r in records if not store.hidden(r, now_s)] if store.may_hide(now_s) else records
     if query.set_name:
         wanted = [r for r in wanted if r.set_name == query.set_name]
     if after is not None:
         wanted = [r for r in wanted if r.digest < after]
+    if query.filter is not None:
+        passes = expressions.prepared(query.filter).run
+        wanted = [r for r in wanted if passes(RecordView(r, now_ms), []) is True]
     wanted.sort(key=_digest, reverse=True)
-    packed_filter = query.filter
-    if packed_filter is not None:
-        evaluate = expressions.evaluate
-        wanted = [r for r in wanted if evaluate(packed_filter, RecordView(r, now_ms)) is True]
     if query.no_bins:
         return [pack_row(name, r, b"", 0, no_bins=True) for r in wanted]
     if not query.ops:
@@ -196,7 +198,3 @@ def _rows(
         if ops:
             rows.append(pack_row(name, record, b"".join(ops), len(ops)))
     return rows
-
-
-def _digest(record: Record) -> bytes:
-    return record.digest

@@ -53,6 +53,7 @@ class NamespaceStore:
         self.counters: Counter[str] = Counter()
         self.truncate_lut_ms = 0
         self.objects = 0
+        self._any_truncation = False
         self._device: dict[bytes, Record] = {}
         self._next_void_s = 0  # no record's void time is lower; 0: none expires
 
@@ -63,14 +64,11 @@ class NamespaceStore:
     def hidden(self, record: Record, now_s: int) -> bool:
         """Whether a record is expired (its void time lies before this second) or truncated."""
         void = record.void_time_s
-        return (void != 0 and void < now_s) or (self._truncated(record) if self.sets_truncated else False)
+        return (void != 0 and void < now_s) or (self._any_truncation and self._truncated(record))
 
-    @property
-    def sets_truncated(self) -> bool:
-        """Whether anything was ever truncated here."""
-        return self._any_truncation
-
-    _any_truncation = False
+    def may_hide(self, now_s: int) -> bool:
+        """Whether any record can be hidden at all."""
+        return self._any_truncation or 0 < self._next_void_s < now_s
 
     def _truncated(self, record: Record) -> bool:
         if record.lut_ms < self.truncate_lut_ms:
