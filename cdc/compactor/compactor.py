@@ -22,6 +22,8 @@ RETRY_S = 5.0
 LAG_EVERY_MS = 10_000
 PASSING = (BrokerUnreachable, StoreUnreachable, StoreForbidden)
 """What an operator or time repairs: the service goes on from the last manifests, and says so meanwhile."""
+READ_PART = 64
+"""This part of the memory is read from Kafka at a time: as messages it takes several times as much."""
 COPY_BYTES = 4 << 20
 """Bodies are copied into blocks in lots of about this size."""
 
@@ -73,11 +75,14 @@ class Compactor:
         """Archive until `stop` is set, then commit what has been read.
 
         `success` is called after every round, `failure` with every error that is got over: an unreachable broker or
-        store and a full disk are tried again, a gap in Kafka ends the epoch. Raises every other error.
+        store and a full disk are tried again, a gap in Kafka ends the epoch. Raises every other error, and
+        StoreForbidden if it is there from the start: then the settings are wrong.
         """
+        begun = False
         while not stop.is_set():
             try:
                 with self._session() as session:
+                    begun = True
                     while not stop.is_set():
                         lost = len(self.stats.lost)
                         session.turn()
@@ -86,6 +91,8 @@ class Compactor:
                         success()
                     session.commit_all()
             except PASSING as error:
+                if isinstance(error, StoreForbidden) and not begun:
+                    raise
                 failure(error)
                 stop.wait(RETRY_S)
 
@@ -108,7 +115,7 @@ class _Session:
         self._lag_at = 0
         self.topics.ensure(self._kafka, archive.shards)
         self._ids = topic_ids(self._kafka, (self.topics.changes, self.topics.progress))
-        self._step_over_gaps()
+        self._step_over_gaps(lost=False)
         self._open_readers()
 
     def __enter__(self) -> Self:
@@ -133,12 +140,11 @@ class _Session:
                 self.inboxes[entry.shard].take_progress(entry)
             # Changes that no progress speaks of yet cannot be written: reading on would only fill memory.
             if sum(i.waiting_size for i in self.inboxes.values()) < self._compactor.memory_bytes // 4:
-                for chunk in self._changes.read(
-                    POLL_S if waiting else 0.0, max_bytes=self._compactor.memory_bytes // 8
-                ):
+                max_bytes = self._compactor.memory_bytes // READ_PART
+                for chunk in self._changes.read(POLL_S if waiting else 0.0, max_bytes=max_bytes):
                     self.inboxes[chunk.shard].take_changes(chunk)
         except OffsetsLost:
-            self._step_over_gaps()
+            self._step_over_gaps(lost=True)
             self._close_readers()
             self._open_readers()
         self._write_due()
@@ -156,8 +162,8 @@ class _Session:
             late = now - self._written_at[shard] >= self._compactor.segment_every_s * 1000
             if inbox.dirty and (late or inbox.ready_size >= self._compactor.segment_bytes):
                 self._commit(shard)
-        # Half of the memory is for what has been read, the other half for the work of writing it.
-        while sum(i.ready_size for i in self.inboxes.values()) > self._compactor.memory_bytes // 2:
+        # A quarter of the memory is for what has been read; writing it takes up to three times as much.
+        while sum(i.ready_size for i in self.inboxes.values()) > self._compactor.memory_bytes // 4:
             self._commit(max(self.inboxes, key=lambda k: self.inboxes[k].ready_size))
 
     def _commit(self, shard: int) -> None:
@@ -223,25 +229,29 @@ class _Session:
         metrics.ARCHIVED.labels(namespace).inc(rows)
         metrics.ARCHIVED_BYTES.labels(namespace).inc(size)
 
-    def _step_over_gaps(self) -> None:
-        """Where Kafka no longer has what comes next, say so, in the manifest too, and go on at what it has."""
+    def _step_over_gaps(self, *, lost: bool) -> None:
+        """Where Kafka no longer has what comes next, say so, in the manifest too, and go on at what it has.
+
+        A gap costs an epoch. Offsets are believed to be gone only if a reader said so too (`lost`).
+        """
         first = {t: list_offsets(self._kafka, t, self.inboxes, earliest=True) for t in self._ids}
-        end = {t: list_offsets(self._kafka, t, self.inboxes) for t in self._ids}
+        end = {t: list_offsets(self._kafka, t, self.inboxes, committed=False) for t in self._ids}
 
         def next_offset(topic: str, shard: int, at: int, known: str) -> tuple[int, str]:
             """Where to go on in a topic, and what was lost if that is not `at`."""
             if known and known != self._ids[topic]:
                 return first[topic][shard], f"{topic} was made anew"
-            if not first[topic][shard] <= at <= end[topic][shard]:
-                return first[topic][shard], f"Kafka no longer had {topic} from offset {at} on"
+            start, through = first[topic][shard], end[topic][shard]
+            if lost and not start <= at <= through:
+                return start, f"Kafka no longer had {topic} from offset {at} on (it had {start} to {through})"
             return at, ""
 
         for shard, inbox in self.inboxes.items():
             manifest = inbox.manifest
-            changes, lost = next_offset(self.topics.changes, shard, inbox.next_changes, manifest.changes_topic)
+            changes, gone = next_offset(self.topics.changes, shard, inbox.next_changes, manifest.changes_topic)
             progress, also = next_offset(self.topics.progress, shard, inbox.next_progress, manifest.progress_topic)
-            if lost or also:
-                reason = f"{' and '.join(filter(None, (lost, also)))} (shard {shard})"
+            if gone or also:
+                reason = f"{' and '.join(filter(None, (gone, also)))} (shard {shard})"
                 self._stats.lost.append(reason)
                 inbox.lost(reason, changes, progress)
                 self._commit(shard)

@@ -274,7 +274,7 @@ def test_changes_that_retention_took_end_the_epoch_and_a_new_base_begins_another
     gone = min(o for o in source.said[1] if o > max(archived(opened(tmp_path / "archive"))[1]))
     for future in admin.delete_records([TopicPartition(topics.changes, 1, gone + 1)]).values():
         future.result(10)
-    with pytest.raises(OffsetsLost, match=r"no longer had .*changes from offset \d+ on \(shard 1\)"):
+    with pytest.raises(OffsetsLost, match=r"no longer had .*changes from offset \d+ on .*\(shard 1\)"):
         Compactor(settings).run_once()
     archive = opened(tmp_path / "archive")
     assert [w.end for w in archive.windows()] == [21_000]
@@ -319,7 +319,7 @@ def test_a_topic_made_anew_begins_a_new_epoch(
 def test_a_base_larger_than_the_memory_becomes_several_segments(
     kafka_settings: KafkaSettings, source: Source, tmp_path: Path
 ) -> None:
-    large = [change(k, 9_000, unobserved_since=0, bins={"b": bytes(2000)}) for k in range(12_000)]
+    large = [change(k, 9_000, unobserved_since=0, bins={"b": bytes(2000)}) for k in range(20_000)]
     source.base(10_000, large, pieces=3)
     source.swept(12_000, [])
     settings = configured(kafka_settings, tmp_path / "archive", memory_bytes=16 << 20, segment_every_s=60.0)
@@ -389,6 +389,7 @@ def test_the_service_gets_over_a_store_that_fails_for_a_while(
             return self._store.put_if_absent(name, data)
 
     full: Any = Full(LocalStore(path, create=True), 0, after=False)
+    Archive.create(full, "test", SHARDS)
     with running(configured(kafka_settings, path), full) as (errors, check):
         deadline = time.monotonic() + 30
         while [w.end for w in opened(path).windows()] != [21_000]:
