@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from cdc.jit import kernel
+from cdc.jit import I64_OUT, U8_ROWS_IN, compiled
 from cdc.model import DIGEST_SIZE, I64, U8
 
 
-@kernel
+@compiled(I64_OUT, U8_ROWS_IN, U8_ROWS_IN)
 def last_rows(wanted: U8, among: U8) -> I64:
     """For each row of `wanted` the last row of `among` with the same digest; -1 if there is none. Both are (n, 20)."""
     found = np.full(len(wanted), -1, np.int64)

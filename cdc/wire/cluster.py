@@ -86,8 +86,8 @@ class Cluster:
     def info(self, node: Node, command: str) -> str:
         """A node's answer to an info command, without the echoed command and the line's end.
 
-        ClusterUnreachable: the node has gone or does not answer. ServerRefused: the official client takes its answer for
-        an error ("error=not_found"); "type=unknown" is an answer like any other.
+        ClusterUnreachable: the node has gone or does not answer. ServerRefused: the official client takes its answer
+        for an error ("error=not_found"); "type=unknown" is an answer like any other.
         """
         try:
             line: str = self.client.info_single_node(command, node.name)

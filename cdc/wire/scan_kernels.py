@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cdc.jit import inline, kernel
+from cdc.jit import I32_OUT, I64_OUT, INT, U8_IN, compiled, inline
 from cdc.model import I32, I64, PARTITIONS, U8
 from cdc.wire.messages import HEADER_SIZE, INFO3_LAST, INFO3_PARTITION_DONE
 
@@ -54,7 +54,7 @@ def _skip(b: U8, i: int, n_fields: int, n_ops: int) -> Int:
     return i
 
 
-@kernel
+@compiled(INT, U8_IN, I32_OUT)
 def query_frame(b: U8, done: I32) -> Int:
     """Read a query's frame. done[partition] becomes the result of each partition-done message (entries start at -1).
 
@@ -79,7 +79,7 @@ def query_frame(b: U8, done: I32) -> Int:
     return UNFINISHED
 
 
-@kernel
+@compiled(INT, U8_IN, I32_OUT, I32_OUT, I64_OUT, I64_OUT, INT)
 def batch_frame(b: U8, result: I32, generation: I32, void_time: I64, value: I64, at: int) -> Int:
     """Read a batch's frame into columns by the rows' indexes: result, generation, void time in seconds since 2010
     and, where the first op of the answer is an integer, its value.
