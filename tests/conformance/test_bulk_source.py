@@ -186,9 +186,7 @@ def test_a_truncation_is_known_with_its_moment(
     write(client, namespace, set_name, 1, 0)
     assert set_name not in source.truncations().sets
     before = wall_clock()
-    client.info_random_node(
-        f"truncate:namespace={namespace};set={set_name}"
-    )  # why by info: see below
+    client.info_random_node(f"truncate:namespace={namespace};set={set_name}")  # why by info: see below
     moment = until(lambda: source.truncations().sets.get(set_name))
     assert before - 50 <= moment <= wall_clock() + 50
     until(lambda: len(source.observe(EVERYTHING)) == 0)
