@@ -63,6 +63,11 @@ def kernel(function: F) -> F:
     return _stamped(function)
 
 
+def hot(function: F) -> F:
+    """A helper that LLVM must put into its callers, however large: calling it would cost as much as it does."""
+    return _stamped(function, forceinline=True)
+
+
 def inline(function: F) -> F:
     """A piece of a kernel, put into its callers."""
     return _stamped(function, inline="always")

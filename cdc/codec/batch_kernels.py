@@ -8,7 +8,7 @@ import numpy as np
 from cdc.codec.bytes_kernels import copy, get_long, put_i64, put_u16, put_u32
 from cdc.codec.change_kernels import skip_change, skip_header, skip_key, skip_set
 from cdc.codec.value_kernels import decode_value, get_raw, get_size
-from cdc.jit import I64_IN, I64_OUT, INT, U8_IN, U8_OUT, borrow, compiled, kernel
+from cdc.jit import I64_IN, I64_OUT, INT, U8_IN, U8_OUT, borrow, compiled, hot, kernel
 from cdc.model import I64, U8
 
 ROW_MOST = 20 + 4 + 1 + 3 + 2 + 4 + 4 + 5 * 3 + 1 + 8
@@ -56,7 +56,7 @@ def _put_key(b: U8, i: int, end: int, out: U8, o: int) -> int:
     return o
 
 
-@kernel
+@hot
 def _put_bins(b: U8, i: int, end: int, out: U8, o: int, left: I64) -> tuple[int, int]:
     """The write ops of the bins at i, and how many; 65536, which no row can have, if a name is too long."""
     count, i = get_size(b, i, end)

@@ -9,7 +9,7 @@ bounds stated where the output is allocated. Positions are int64; a next positio
 
 import numpy as np
 
-from cdc.jit import kernel
+from cdc.jit import hot, kernel
 from cdc.model import U8
 
 _P1 = np.uint64(0x9E3779B185EBCA87)
@@ -31,7 +31,7 @@ def put_long(out: U8, o: int, v: int) -> int:
     return o + 1
 
 
-@kernel
+@hot
 def get_long(b: U8, i: int, end: int) -> tuple[int, int]:
     """The long at i and the position after it; -1 for it when it is cut, too long or not in its shortest form."""
     u = np.uint64(0)

@@ -14,7 +14,7 @@ import numpy as np
 
 from cdc.codec.bytes_kernels import copy, get_long, is_utf8, put_i64, put_long, put_u16, put_u32, reverse8, u16, u32
 from cdc.codec.bytes_kernels import i64 as get_i64
-from cdc.jit import kernel
+from cdc.jit import hot, kernel
 from cdc.model import I64, U8
 
 DEPTH = 64
@@ -32,7 +32,7 @@ def put_raw(out: U8, o: int, kind: int, b: U8, i: int, n: int) -> int:
     return copy(out, o, b, i, n)
 
 
-@kernel
+@hot
 def put_blob(out: U8, o: int, branch: int, b: U8, i: int, n: int) -> int:
     """A branch that holds nothing but n bytes or characters."""
     out[o] = np.uint8(branch)
@@ -55,7 +55,7 @@ def _blob_header(b: U8, i: int, end: int) -> tuple[int, int]:
     return 0, -1
 
 
-@kernel
+@hot
 def _integer(b: U8, i: int, end: int) -> tuple[int, int]:
     """The integer at i in its smallest form and the position after it; -1 for that when it is none."""
     c = np.int64(b[i])
@@ -181,7 +181,7 @@ def unpack(b: U8, i: int, end: int, out: U8, o: int, left: I64) -> int:
             left[depth] = count * kind_of
 
 
-@kernel
+@hot
 def encode_value(kind: int, b: U8, i: int, n: int, out: U8, o: int, left: I64) -> int:
     """The particle b[i:i+n] of a bin as a union value at out[o]; the position after it.
 
@@ -228,7 +228,7 @@ def encode_value(kind: int, b: U8, i: int, n: int, out: U8, o: int, left: I64) -
     return put_raw(out, o + 1, kind, b, i, n)
 
 
-@kernel
+@hot
 def get_size(b: U8, i: int, end: int) -> tuple[int, int]:
     """A length and the position after it, such that so many bytes stand there; -1 for the position otherwise."""
     n, i = get_long(b, i, end)
@@ -261,7 +261,7 @@ def get_container(b: U8, i: int, end: int) -> tuple[int, int, int]:
     return flags, count, i
 
 
-@kernel
+@hot
 def skip_value(b: U8, i: int, end: int, left: I64) -> int:
     """The position after the union value at i, every part of it checked; -1 when malformed."""
     depth = 0
@@ -333,7 +333,7 @@ def _put_blob_header(out: U8, o: int, n: int) -> int:
     return put_u32(out, o + 1, n)
 
 
-@kernel
+@hot
 def _put_integer(out: U8, o: int, v: int) -> int:
     if -32 <= v < 128:
         out[o] = np.uint8(v & 0xFF)
@@ -429,7 +429,7 @@ def pack(b: U8, i: int, end: int, out: U8, o: int, left: I64) -> tuple[int, int]
                 left[depth] = count * (1 if branch == _LIST else 2)
 
 
-@kernel
+@hot
 def decode_value(b: U8, i: int, end: int, out: U8, o: int, left: I64) -> tuple[int, int, int]:
     """The inverse of `encode_value`: particle type and the positions after the value in b and in out.
 
