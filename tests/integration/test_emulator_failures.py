@@ -1,17 +1,25 @@
 """What the emulator does when told to fail, seen through the real client and our own reader."""
 
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import aerospike
 import numpy as np
 import pytest
 from aerospike import exception as refusals
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
-from cdc.config import AerospikeSettings
+from cdc.config import AerospikeSettings, TlsSettings
 from cdc.embedded.aerospike import Emulator
 from cdc.errors import LoginRefused
 from cdc.model import PARTITIONS
@@ -233,6 +241,40 @@ def test_logins_work_for_the_official_client_and_for_ours_and_wrong_passwords_fo
             Cluster(settings_for(emulator, user="backup", password="falsch"))
         assert ask(emulator.hosts[0], "namespaces") == "ERROR:80:not authenticated"
         client.close()
+
+
+def certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    cert_file, key_file = folder / "cert.pem", folder / "key.pem"
+    cert_file.write_bytes(made.public_bytes(Encoding.PEM))
+    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return cert_file, key_file
+
+
+def test_both_clients_talk_to_two_nodes_over_tls(tmp_path: Path) -> None:
+    cert_file, key_file = certificate(tmp_path, "emulator.example")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert_file, key_file)
+    with Emulator(nodes=2, tls=context, tls_name="emulator.example") as emulator:
+        tls = TlsSettings(enabled=True, name="emulator.example", ca_file=cert_file)
+        with Cluster(settings_for(emulator, tls=tls)) as cluster:
+            expected = fill(cluster.client, 50)
+            assert len(cluster.nodes()) == 2
+            assert set(digests(query(cluster, "test", ALL, bins=False))) == expected
 
 
 @pytest.mark.parametrize("junk", [b"GET / HTTP/1.0\r\n\r\n", b"\x02\x03" + b"\xff" * 6, b"\x02\x09\0\0\0\0\0\0"])

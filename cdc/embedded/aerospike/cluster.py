@@ -64,8 +64,12 @@ class Emulator:
 
     `nodes` is how many; `namespaces` their names, or names with a default TTL in seconds; `replication` how many
     copies of a partition the nodes keep. `clock` is the time of every node (each may be skewed). `persisted`
-    namespaces survive a node's restart, and with them what was deleted. `users` turns logins on. `tls` is a server's
-    context. `nsup_period_s` 0: expired records are removed only by `nsup()`. `ports`: 0 takes a free one.
+    namespaces survive a node's restart, and with them what was deleted. `users` (names with passwords) turns logins
+    on. `tls` is a server's context, `tls_name` the name in its certificate. `nsup_period_s` 0: expired records are
+    removed only by `nsup()`. `ports`: 0 takes a free one.
+
+    The official client keeps Python's lock during `truncate`, `udf_put` and `udf_remove`, so that an emulator in the
+    same process cannot answer those: ask with info commands, or use `process.emulator_process`.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Emulator:
         persisted: bool = False,
         users: Mapping[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
+        tls_name: str = "",
         nsup_period_s: float = 1.0,
         ports: Sequence[int] = (),
         cluster_name: str = "emulator",
@@ -88,6 +93,7 @@ class Emulator:
         self.replication = replication
         self.accounts = Accounts(users or {}, clock)
         self.tls = tls
+        self.tls_name: str = tls_name
         self.cluster_name: str = cluster_name
         self.shared = Shared()
         self.lock = threading.RLock()

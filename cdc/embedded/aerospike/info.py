@@ -64,7 +64,7 @@ def _service(node: "Node", params: str) -> str:
 def _peers(node: "Node", params: str) -> str:
     port = node.server.port
     others = [n for n in node.emulator.nodes if n is not node and n.alive]
-    peers = ",".join(f"[{n.id},,[{n.host}]]" for n in others)
+    peers = ",".join(f"[{n.id},{node.emulator.tls_name},[{n.host}]]" for n in others)
     return f"{node.emulator.peers_generation},{port},[{peers}]"
 
 

@@ -8,11 +8,13 @@
 
 Who offers what inside this package:
 
-    expressions.evaluate(expression: bytes, record: RecordView) -> object     raises Refused (PARAMETER ...)
-    particles.of_value(value: object) -> Particle | None                      an expression's result as a particle
-    particles.check(particle: Particle) -> None                               raises Refused
+    expressions.passes(filter: bytes, record: RecordView) -> bool             raises Refused, as all of these
+    expressions.evaluate(expression: bytes, record: RecordView) -> Value
+    particles.of_value(value: Value) -> Particle | None                       an expression's result as a particle
+    particles.stored(particle: Particle) -> Particle                          as the server keeps what it is sent
     particles.increment / append / prepend(old: Particle | None, argument: Particle) -> Particle
-    cdt.apply(op: bytes, particle: Particle | None) -> tuple[Particle | None, Particle | None]   new bin, result
+    particles.hll, cdt.apply(op: bytes, old: Particle | None) -> tuple[Particle | None, Particle | None]
+                                                                              the bin afterwards, and the result
 """
 
 from dataclasses import dataclass, field
