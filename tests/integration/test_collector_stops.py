@@ -55,7 +55,7 @@ def test_killed_between_commit_and_catalog_it_still_finds_the_delete_of_what_onl
     scene.once()
     scene.put(777, 1)
     scene.put(3, 4)
-    dies(scene, 1)
+    dies(scene, 4)  # the first sweep of a process has four pieces: the last of them is not noted
     assert scene.digest(777) in scene.captured()
     scene.client.remove(scene.key(777))
     stats = scene.once()
@@ -129,13 +129,13 @@ def test_while_kafka_is_away_the_collector_waits_and_then_tells_everything(
         scene.put(i, i)
     patient = scene.settings.kafka.model_copy(update={"timeout_s": 2.0})
     with Collector(scene.settings.model_copy(update={"kafka": patient})) as collector, watched(collector) as future:
-        until(lambda: future.done() or collector.stats.resolved_at, 30)
+        until(lambda: future.done() or collector.stats.resolved_at, 90)
         kafka.stop()
         try:
             scene.put(5, 50)
             scene.put(900, 1)
             scene.client.remove(scene.key(6))
-            until(lambda: future.done() or collector.stats.errors["BrokerUnreachable"], 30)
+            until(lambda: future.done() or collector.stats.errors["BrokerUnreachable"], 60)
             resolved = collector.stats.resolved_at
             scene.put(901, 1)
         finally:
@@ -154,7 +154,7 @@ def test_while_the_cluster_is_away_the_collector_waits_and_then_tells_everything
         scene.put(i, i)
     short = scene.settings.aerospike.model_copy(update={"timeout_s": 1.0})
     with Collector(scene.settings.model_copy(update={"aerospike": short})) as collector, watched(collector) as future:
-        until(lambda: future.done() or collector.stats.resolved_at, 30)
+        until(lambda: future.done() or collector.stats.resolved_at, 90)
         scene.emulator.kill(0)
         until(lambda: future.done() or collector.stats.errors, 60)
         resolved = collector.stats.resolved_at
@@ -170,12 +170,12 @@ def test_two_workers_share_the_shards_and_one_takes_over_from_the_other(
     for i in range(100):
         scene.put(i, i)
     with scene.collector() as first, watched(first) as one:
-        until(lambda: one.done() or first.stats.resolved_at, 30)
+        until(lambda: one.done() or first.stats.resolved_at, 90)
         with scene.collector(catalog=tmp_path / "second") as second, watched(second) as other:
             until(lambda: one.done() or other.done() or second.stats.resolved_at, 60)
             for i in range(100, 200):
                 scene.put(i, i)
-            until(lambda: one.done() or other.done() or second.stats.changes[Op.WRITE, Origin.SWEEP], 30)
+            until(lambda: one.done() or other.done() or second.stats.changes[Op.WRITE, Origin.SWEEP], 60)
         for i in range(200, 250):
             scene.put(i, i)
         until(lambda: one.done() or set(scene.captured()) >= {scene.digest(i) for i in range(200, 250)}, 60)

@@ -1,0 +1,121 @@
+"""One piece of a look, from observed records to parcels: shards, sets, duplicates, what is kept aside."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cdc.codec.decode import encode_content
+from cdc.codec.frames import Records, Rejected
+from cdc.collector.catalog import Catalog
+from cdc.collector.publish import Parcel
+from cdc.collector.state import ShardState
+from cdc.collector.stats import Stats
+from cdc.collector.sweep import Allowance, Piece, lower_bound, parcels
+from cdc.model import PARTITIONS, Bodies, Origin, partitions_of
+from cdc.source import Observed
+from cdc.topics.progress import Kind
+
+SHARDS = 2
+ALLOWANCE = Allowance(1000, 250)
+EVERYTHING = np.arange(PARTITIONS)
+
+
+@pytest.fixture
+def catalogs(tmp_path: Path) -> Iterator[dict[int, Catalog]]:
+    made = {s: Catalog.begin(tmp_path / str(s), ShardState.begin(s, SHARDS, 7)) for s in range(SHARDS)}
+    yield made
+    for catalog in made.values():
+        catalog.close()
+
+
+def digest(partition: int, last: int = 0) -> bytes:
+    return bytes([partition & 0xFF, partition >> 8, *[0] * 17, last])
+
+
+def observed(
+    rows: list[tuple[bytes, int, str | None]], rejected: tuple[Rejected, ...] = (), lut: int = 10_000
+) -> Observed:
+    contents = [encode_content(name, None, {"v": generation}) for _, generation, name in rows]
+    offsets = np.cumsum([0, *map(len, contents)]).astype(np.int64)
+    n = len(rows)
+    records = Records(
+        np.frombuffer(b"".join(d for d, _, _ in rows), np.uint8).reshape(-1, 20),
+        np.array([g for _, g, _ in rows], np.int32), np.zeros(n, np.int64),
+        np.array([len(name) if name else 0 for _, _, name in rows], np.uint64),
+        np.array([g * 1000 for _, g, _ in rows], np.uint64),
+        Bodies(np.frombuffer(b"".join(contents), np.uint8), offsets), rejected, np.full(n, -1),
+    )  # fmt: skip
+    return Observed(EVERYTHING, records, np.full(n, lut))
+
+
+def looked(catalogs: dict[int, Catalog], seen: Observed, kind: Kind = Kind.SWEEP, at: int = 50_000) -> list[Parcel]:
+    """The parcels of a whole look, noted in the catalogs as if Kafka had committed them."""
+    piece = Piece(kind, EVERYTHING, frozenset(catalogs), at, at, at + 10, seen)
+    made = parcels(piece, catalogs, ALLOWANCE, Stats("test"))
+    for parcel in made:
+        parcel.catalog.commit(parcel.state, parcel.put, parcel.out)
+    return made
+
+
+def test_records_go_to_their_shards_and_the_catalog_drops_what_it_has(catalogs: dict[int, Catalog]) -> None:
+    rows = [(digest(4000), 1, "s"), (digest(3), 1, None), (digest(2, 9), 1, "s")]
+    first = looked(catalogs, observed(rows), Kind.BASE)
+    assert [len(p.columns) for p in first] == [2, 1]
+    assert [p.rows.tolist() for p in first] == [[2, 1], [0]]
+    assert catalogs[0].state.sets == (None, "s")
+    assert [c.state.based for c in catalogs.values()] == [True, True]
+    assert {c.state.resolved_at for c in catalogs.values()} == {49_750}
+    assert catalogs[0].state.sweep == 0
+    again = looked(catalogs, observed([*rows[:2], (digest(2, 9), 2, "s")], lut=60_000), at=61_000)
+    assert [len(p.columns) for p in again] == [2, 1]
+    third = looked(catalogs, observed([*rows[:2], (digest(2, 9), 2, "s")], lut=60_000), at=62_000)
+    assert [len(p.columns) for p in third] == [0, 0]
+    assert catalogs[0].state.sweep == 2
+
+
+def test_a_base_that_is_not_finished_resolves_nothing(catalogs: dict[int, Catalog]) -> None:
+    half = np.array(partitions_of(0, SHARDS)[:1000])
+    seen = replace(observed([(digest(3), 1, None)]), partitions=half)
+    piece = Piece(Kind.BASE, half, frozenset(), 50_000, 50_000, 50_010, seen)
+    (parcel,) = parcels(piece, catalogs, ALLOWANCE, Stats("test"))
+    assert not parcel.complete
+    assert len(parcel.partitions) == 1000
+    assert (parcel.state.resolved_at, parcel.state.reconciled_at) == (0, 0)
+
+
+def test_the_lower_bound_is_the_lowest_watermark_less_the_overlap(catalogs: dict[int, Catalog]) -> None:
+    looked(catalogs, observed([]), Kind.BASE, at=50_000)
+    catalogs[1].state.watermark[5] = 40_000
+    assert lower_bound(Kind.SWEEP, catalogs, EVERYTHING, ALLOWANCE) == 39_000
+    assert lower_bound(Kind.SWEEP, catalogs, EVERYTHING[:100], ALLOWANCE) == 48_750
+    assert lower_bound(Kind.AUDIT, catalogs, EVERYTHING, ALLOWANCE) is None
+
+
+def test_a_clock_set_back_does_not_take_the_watermark_back(catalogs: dict[int, Catalog]) -> None:
+    looked(catalogs, observed([]), Kind.BASE, at=50_000)
+    looked(catalogs, observed([]), at=20_000)
+    assert {c.state.resolved_at for c in catalogs.values()} == {49_750}
+
+
+def test_what_cannot_be_encoded_is_kept_aside_once_and_the_rest_goes_on(catalogs: dict[int, Catalog]) -> None:
+    bad = Rejected(digest(7), "a bin's name is not UTF-8", b"raw message", 0, -1)
+    seen = observed([(digest(3), 1, None)], (bad,))
+    first = looked(catalogs, seen, Kind.BASE)
+    assert first[0].asides == (bad,)
+    assert len(first[0].columns) == 1
+    assert catalogs[0].state.asides == 1
+    assert catalogs[0].counts()[7] == 1
+    assert looked(catalogs, seen)[0].asides == ()
+    other = replace(bad, message=b"another message")
+    assert looked(catalogs, observed([], (other,)))[0].asides == (other,)
+    mended = looked(catalogs, observed([(digest(7), 3, "s")], lut=60_000), at=61_000)
+    assert mended[0].columns.origin.tolist() == [Origin.SWEEP]
+    assert catalogs[0].counts()[7] == 1
+
+
+def test_a_record_without_a_digest_is_still_kept_aside(catalogs: dict[int, Catalog]) -> None:
+    nameless = Rejected(b"", "a record has no digest", b"raw", 0, -1)
+    assert looked(catalogs, observed([], (nameless,)), Kind.BASE)[0].asides == (nameless,)
