@@ -7,7 +7,7 @@ import numpy as np
 
 from cdc.codec.bytes_kernels import copy, get_long, put_i64, put_u16, put_u32
 from cdc.codec.change_kernels import skip_change, skip_header, skip_key, skip_set
-from cdc.codec.value_kernels import decode_value, get_raw, get_size
+from cdc.codec.particle_kernels import decode_value, get_raw, get_size
 from cdc.jit import I64_IN, I64_OUT, INT, U8_IN, U8_OUT, borrow, compiled, hot, kernel
 from cdc.model import I64, U8
 

@@ -7,7 +7,7 @@ import numpy as np
 from numba import types
 
 from cdc.codec.bytes_kernels import copy, get_long, is_utf8, put_long, xxh64
-from cdc.codec.value_kernels import get_raw, get_size, skip_value
+from cdc.codec.particle_kernels import get_raw, get_size, skip_value
 from cdc.jit import (
     BOOL_OUT,
     I32_IN,

@@ -8,7 +8,8 @@ import numpy as np
 from cdc.clock import CITRUSLEAF_EPOCH_S
 from cdc.codec.bytes_kernels import copy, is_utf8, put_long, u16, u32, xxh64
 from cdc.codec.bytes_kernels import i64 as get_i64
-from cdc.codec.value_kernels import encode_value, get_size, put_blob, put_raw
+from cdc.codec.particle_kernels import get_size
+from cdc.codec.value_kernels import encode_value, put_blob, put_raw
 from cdc.jit import (
     I32_OUT,
     I64_IN,

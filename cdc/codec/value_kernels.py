@@ -8,11 +8,10 @@ Anything else is a Raw of the whole particle. The source of that form: `as_msgpa
 
 # numba infers its own types; to it numpy's integers and Python's are one.
 # mypy: disable-error-code="arg-type, return-value, assignment"
-# ruff: noqa: SIM109
 
 import numpy as np
 
-from cdc.codec.bytes_kernels import copy, get_long, is_utf8, put_i64, put_long, put_u16, put_u32, reverse8, u16, u32
+from cdc.codec.bytes_kernels import copy, is_utf8, put_long, reverse8, u16, u32
 from cdc.codec.bytes_kernels import i64 as get_i64
 from cdc.jit import hot, kernel
 from cdc.model import I64, U8
@@ -21,7 +20,7 @@ DEPTH = 64
 """Containers in containers up to here are typed; deeper ones are Raw."""
 
 # Branches of the union, as the zigzag byte that stands in front of the value.
-_NULL, _BOOLEAN, _LONG, _DOUBLE, _STRING, _BYTES, _LIST, _MAP, _GEO, _HLL, _RAW = range(0, 22, 2)
+NULL, BOOLEAN, LONG, DOUBLE, STRING, BYTES, LIST, MAP, GEO, HLL, RAW = range(0, 22, 2)
 
 
 @kernel
@@ -122,7 +121,7 @@ def unpack(b: U8, i: int, end: int, out: U8, o: int, left: I64) -> int:
             v, i = _integer(b, i, end)
             if i < 0:
                 return -1
-            out[o] = _LONG
+            out[o] = LONG
             o = put_long(out, o + 1, v)
         elif 0xA0 <= c <= 0xBF or 0xD9 <= c <= 0xDB:
             n, i = _blob_header(b, i, end)
@@ -130,30 +129,30 @@ def unpack(b: U8, i: int, end: int, out: U8, o: int, left: I64) -> int:
                 return -1
             kind = b[i]
             if kind == 3 and is_utf8(b, i + 1, i + n):
-                o = put_blob(out, o, _STRING, b, i + 1, n - 1)
+                o = put_blob(out, o, STRING, b, i + 1, n - 1)
             elif kind == 4:
-                o = put_blob(out, o, _BYTES, b, i + 1, n - 1)
+                o = put_blob(out, o, BYTES, b, i + 1, n - 1)
             elif kind == 23 and is_utf8(b, i + 1, i + n):
-                o = put_blob(out, o, _GEO, b, i + 1, n - 1)
+                o = put_blob(out, o, GEO, b, i + 1, n - 1)
             elif kind == 18:
-                o = put_blob(out, o, _HLL, b, i + 1, n - 1)
+                o = put_blob(out, o, HLL, b, i + 1, n - 1)
             else:
-                out[o] = _RAW
+                out[o] = RAW
                 o = put_raw(out, o + 1, np.int64(kind), b, i + 1, n - 1)
             i += n
         elif c == 0xCB:
             if end - i < 9:
                 return -1
-            out[o] = _DOUBLE
+            out[o] = DOUBLE
             o = reverse8(out, o + 1, b, i + 1)
             i += 9
         elif c == 0xC2 or c == 0xC3:
-            out[o] = _BOOLEAN
+            out[o] = BOOLEAN
             out[o + 1] = c - 0xC2
             o += 2
             i += 1
         elif c == 0xC0:
-            out[o] = _NULL
+            out[o] = NULL
             o += 1
             i += 1
         else:
@@ -173,7 +172,7 @@ def unpack(b: U8, i: int, end: int, out: U8, o: int, left: I64) -> int:
                     i += 1
             if count * kind_of > end - i:
                 return -1
-            out[o] = _LIST if kind_of == 1 else _MAP
+            out[o] = LIST if kind_of == 1 else MAP
             o = put_long(out, o + 1, flags)
             if count > 0:
                 o = put_long(out, o, count)
@@ -189,15 +188,15 @@ def encode_value(kind: int, b: U8, i: int, n: int, out: U8, o: int, left: I64) -
     Needs room for four bytes per byte read, and 16 more.
     """
     if kind == 1 and n == 8:
-        out[o] = _LONG
+        out[o] = LONG
         return put_long(out, o + 1, get_i64(b, i))
     if kind == 2 and n == 8:
-        out[o] = _DOUBLE
+        out[o] = DOUBLE
         return reverse8(out, o + 1, b, i)
     if kind == 3 and is_utf8(b, i, i + n):
-        return put_blob(out, o, _STRING, b, i, n)
+        return put_blob(out, o, STRING, b, i, n)
     if kind == 4:
-        return put_blob(out, o, _BYTES, b, i, n)
+        return put_blob(out, o, BYTES, b, i, n)
     if kind == 20 or kind == 19:
         if n > 0:
             c = b[i]
@@ -209,258 +208,20 @@ def encode_value(kind: int, b: U8, i: int, n: int, out: U8, o: int, left: I64) -
                     return done
     elif kind == 17:
         if n == 1 and b[i] <= 1:
-            out[o] = _BOOLEAN
+            out[o] = BOOLEAN
             out[o + 1] = b[i]
             return o + 2
     elif kind == 18:
-        return put_blob(out, o, _HLL, b, i, n)
+        return put_blob(out, o, HLL, b, i, n)
     elif kind == 23:
         # Between head and text stand the S2 cells that the server computed when the value was written. It computes
         # them again from the text at every write and ignores those it is sent (`particle_geojson.c`).
         if n >= 3 and (b[i] == 1 or (b[i] == 0 and u16(b, i + 1) <= 1)):
             text = i + 3 + 8 * u16(b, i + 1)
             if text <= i + n and is_utf8(b, text, i + n):
-                return put_blob(out, o, _GEO, b, text, i + n - text)
+                return put_blob(out, o, GEO, b, text, i + n - text)
     elif kind == 0 and n == 0:
-        out[o] = _NULL
+        out[o] = NULL
         return o + 1
-    out[o] = _RAW
+    out[o] = RAW
     return put_raw(out, o + 1, kind, b, i, n)
-
-
-@hot
-def get_size(b: U8, i: int, end: int) -> tuple[int, int]:
-    """A length and the position after it, such that so many bytes stand there; -1 for the position otherwise."""
-    n, i = get_long(b, i, end)
-    if i < 0 or n < 0 or n > end - i:
-        return 0, -1
-    return n, i
-
-
-@kernel
-def get_raw(b: U8, i: int, end: int) -> tuple[int, int, int]:
-    """Particle type, length and start of the data of a Raw at i; -1 for the start when it is malformed."""
-    kind, i = get_long(b, i, end)
-    if i < 0 or kind < 0 or kind > 255:
-        return 0, 0, -1
-    n, i = get_size(b, i, end)
-    return kind, n, i
-
-
-@kernel
-def get_container(b: U8, i: int, end: int) -> tuple[int, int, int]:
-    """Flags, count and position after them of the List or Map at i; -1 for the position when malformed.
-
-    The array is one block with a count, as our kernels and fastavro write it; an empty one has no block. When the
-    count is zero the array's end has been passed.
-    """
-    flags, i = get_long(b, i, end)
-    if i < 0 or flags < 0 or flags > 255:
-        return 0, 0, -1
-    count, i = get_size(b, i, end)
-    return flags, count, i
-
-
-@hot
-def skip_value(b: U8, i: int, end: int, left: I64) -> int:
-    """The position after the union value at i, every part of it checked; -1 when malformed."""
-    depth = 0
-    left[0] = 1
-    while True:
-        while left[depth] == 0:
-            if depth == 0:
-                return i
-            if i >= end or b[i] != 0:
-                return -1
-            i += 1
-            depth -= 1
-        left[depth] -= 1
-        if i >= end:
-            return -1
-        branch = b[i]
-        i += 1
-        if branch == _LONG:
-            _, i = get_long(b, i, end)
-        elif branch == _STRING or branch == _GEO:
-            n, i = get_size(b, i, end)
-            if i < 0 or not is_utf8(b, i, i + n):
-                return -1
-            i += n
-        elif branch == _BYTES or branch == _HLL:
-            n, i = get_size(b, i, end)
-            if i < 0:
-                return -1
-            i += n
-        elif branch == _DOUBLE:
-            i += 8
-            if i > end:
-                return -1
-        elif branch == _BOOLEAN:
-            if i >= end or b[i] > 1:
-                return -1
-            i += 1
-        elif branch == _LIST or branch == _MAP:
-            _, count, i = get_container(b, i, end)
-            if i < 0 or depth + 1 >= len(left):
-                return -1
-            if count > 0:
-                depth += 1
-                left[depth] = count * (1 if branch == _LIST else 2)
-        elif branch == _RAW:
-            _, n, i = get_raw(b, i, end)
-            if i < 0:
-                return -1
-            i += n
-        elif branch != _NULL:
-            return -1
-        if i < 0:
-            return -1
-
-
-@kernel
-def _put_blob_header(out: U8, o: int, n: int) -> int:
-    if n < 32:
-        out[o] = np.uint8(0xA0 | n)
-        return o + 1
-    if n < 256:
-        out[o] = 0xD9
-        out[o + 1] = np.uint8(n)
-        return o + 2
-    if n < 65536:
-        out[o] = 0xDA
-        return put_u16(out, o + 1, n)
-    out[o] = 0xDB
-    return put_u32(out, o + 1, n)
-
-
-@hot
-def _put_integer(out: U8, o: int, v: int) -> int:
-    if -32 <= v < 128:
-        out[o] = np.uint8(v & 0xFF)
-        return o + 1
-    if -128 <= v < 256:
-        out[o] = 0xCC if v > 0 else 0xD0
-        out[o + 1] = np.uint8(v & 0xFF)
-        return o + 2
-    if -0x8000 <= v < 0x10000:
-        out[o] = 0xCD if v > 0 else 0xD1
-        return put_u16(out, o + 1, v)
-    if -0x80000000 <= v < 0x100000000:
-        out[o] = 0xCE if v > 0 else 0xD2
-        return put_u32(out, o + 1, v)
-    out[o] = 0xCF if v > 0 else 0xD3
-    return put_i64(out, o + 1, v)
-
-
-@kernel
-def _put_container(out: U8, o: int, is_list: bool, flags: int, count: int) -> int:
-    if flags:
-        count += 1
-    if count < 16:
-        out[o] = np.uint8((0x90 if is_list else 0x80) | count)
-        o += 1
-    elif count < 65536:
-        out[o] = 0xDC if is_list else 0xDE
-        o = put_u16(out, o + 1, count)
-    else:
-        out[o] = 0xDD if is_list else 0xDF
-        o = put_u32(out, o + 1, count)
-    if flags:
-        out[o] = 0xC7
-        out[o + 1] = 0
-        out[o + 2] = np.uint8(flags)
-        o += 3
-        if not is_list:
-            out[o] = 0xC0
-            o += 1
-    return o
-
-
-@kernel
-def pack(b: U8, i: int, end: int, out: U8, o: int, left: I64) -> tuple[int, int]:
-    """The inverse of `unpack`: positions after the value in b and in out. The value has passed `skip_value`."""
-    depth = 0
-    left[0] = 1
-    while True:
-        while left[depth] == 0:
-            if depth == 0:
-                return i, o
-            i += 1
-            depth -= 1
-        left[depth] -= 1
-        branch = b[i]
-        i += 1
-        if branch == _LONG:
-            v, i = get_long(b, i, end)
-            o = _put_integer(out, o, v)
-        elif branch == _STRING or branch == _BYTES or branch == _GEO or branch == _HLL:
-            n, i = get_size(b, i, end)
-            o = _put_blob_header(out, o, n + 1)
-            if branch == _STRING:
-                out[o] = 3
-            elif branch == _BYTES:
-                out[o] = 4
-            else:
-                out[o] = 23 if branch == _GEO else 18
-            o = copy(out, o + 1, b, i, n)
-            i += n
-        elif branch == _RAW:
-            kind, n, i = get_raw(b, i, end)
-            o = _put_blob_header(out, o, n + 1)
-            out[o] = np.uint8(kind)
-            o = copy(out, o + 1, b, i, n)
-            i += n
-        elif branch == _DOUBLE:
-            out[o] = 0xCB
-            o = reverse8(out, o + 1, b, i)
-            i += 8
-        elif branch == _BOOLEAN:
-            out[o] = 0xC2 + b[i]
-            o += 1
-            i += 1
-        elif branch == _NULL:
-            out[o] = 0xC0
-            o += 1
-        else:
-            flags, count, i = get_container(b, i, end)
-            o = _put_container(out, o, branch == _LIST, flags, count)
-            if count > 0:
-                depth += 1
-                left[depth] = count * (1 if branch == _LIST else 2)
-
-
-@hot
-def decode_value(b: U8, i: int, end: int, out: U8, o: int, left: I64) -> tuple[int, int, int]:
-    """The inverse of `encode_value`: particle type and the positions after the value in b and in out.
-
-    The value has passed `skip_value`. Writes at most twice the value's size and 16 bytes more.
-    """
-    branch = b[i]
-    if branch == _LONG:
-        v, i = get_long(b, i + 1, end)
-        return 1, i, put_i64(out, o, v)
-    if branch == _DOUBLE:
-        return 2, i + 9, reverse8(out, o, b, i + 1)
-    if branch == _LIST or branch == _MAP:
-        i, o = pack(b, i, end, out, o, left)
-        return 20 if branch == _LIST else 19, i, o
-    if branch == _NULL:
-        return 0, i + 1, o
-    if branch == _BOOLEAN:
-        out[o] = b[i + 1]
-        return 17, i + 2, o + 1
-    if branch == _RAW:
-        kind, n, i = get_raw(b, i + 1, end)
-        return kind, i + n, copy(out, o, b, i, n)
-    n, i = get_size(b, i + 1, end)
-    kind = 4
-    if branch == _STRING:
-        kind = 3
-    elif branch == _HLL:
-        kind = 18
-    elif branch == _GEO:
-        kind = 23
-        for _ in range(3):
-            out[o] = 0
-            o += 1
-    return kind, i + n, copy(out, o, b, i, n)
