@@ -139,7 +139,9 @@ def partition_counts(answers: Mapping[str, str], namespace: str, *, complete: bo
 def deletion_counters(namespace_answer: str, statistics: str, namespace: str) -> DeletionCounters:
     """From a node's answers to `namespace/NAME` and `statistics`."""
     found = namespace_facts(namespace_answer, namespace)
-    deleted = sum(number(found, key) for key in found if key.endswith("_delete_success"))
+    # One that timed out, for instance waiting for a replica, may have removed the master's copy all the same.
+    removing = ("_delete_success", "_delete_timeout")
+    deleted = sum(number(found, key) for key in found if key.endswith(removing))
     now_ms = number(found, "current_time") * 1000 + EPOCH_MS
     return DeletionCounters(
         started_ms=now_ms - number(pairs(statistics), "uptime") * 1000,
