@@ -1,0 +1,103 @@
+"""The pace that threads share, and work on shards that ends as one."""
+
+import threading
+import time
+
+import pytest
+
+from cdc.errors import ObjectDamaged
+from cdc.replayer.pace import BURST_S, Pace
+from cdc.replayer.parallel import each
+from cdc.replayer.report import Cancelled, Counts, Meter, Refusal, Tally, Watch
+
+
+def test_a_pace_lets_no_more_pass_than_it_was_told() -> None:
+    pace = Pace(2000, Watch())
+    began = time.monotonic()
+    threads = [threading.Thread(target=lambda: [pace.take(50) for _ in range(4)]) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # 400 records; the last 50 may still be on their way, and a burst is allowed.
+    assert time.monotonic() - began >= (400 - 50) / 2000 - BURST_S
+
+
+def test_a_pace_of_nothing_never_waits() -> None:
+    moments = iter([0.0])  # it asks for the time once, when it is made
+    pace = Pace(0, Watch(), clock=lambda: next(moments))
+    pace.take(10**9)
+    assert next(moments, None) is None
+
+
+def test_a_waiting_pace_ends_when_it_is_cancelled() -> None:
+    watch = Watch()
+    pace = Pace(1, watch)
+    pace.take(1000)
+    threading.Timer(0.05, watch.cancel.set).start()
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        pace.take(1)
+    assert time.monotonic() - began < 10
+
+
+def test_results_come_in_the_order_of_the_items() -> None:
+    assert each(lambda n: n * n, range(20), Watch()) == [n * n for n in range(20)]
+
+
+def test_the_first_real_error_stops_the_others_and_is_raised() -> None:
+    watch = Watch()
+    began = threading.Barrier(3)
+
+    def work(n: int) -> None:
+        began.wait(10)
+        if n == 1:
+            raise ObjectDamaged("broken")
+        while True:
+            watch.step()
+            time.sleep(0.001)
+
+    with pytest.raises(ObjectDamaged, match="broken"):
+        each(work, range(3), watch, workers=3)
+
+
+def test_a_cancelled_watch_starts_nothing() -> None:
+    watch = Watch()
+    watch.cancel.set()
+    with pytest.raises(Cancelled):
+        each(lambda n: pytest.fail("started"), range(3), watch)
+
+
+def test_progress_never_passes_its_total() -> None:
+    seen: list[tuple[int, int, str]] = []
+    meter = Meter(10, "write", Watch(lambda *said: seen.append(said)))
+    for _ in range(4):
+        meter.add(3)
+    meter.finish()
+    assert seen[0] == (0, 10, "write")
+    assert seen[-1] == (10, 10, "write")
+    assert max(done for done, _, _ in seen) == 10
+
+
+def test_counts_add_up() -> None:
+    total = Counts(write=1, remove=2, bytes=5) + Counts(write=3, fuzzy=1)
+    assert total == Counts(write=4, remove=2, fuzzy=1, bytes=5)
+    assert total.touched == 6
+
+
+def test_a_tally_without_refusals_makes_no_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    tally = Tally(tmp_path / "named.jsonl")
+    tally.add(written=3, bytes=10)
+    tally.close()
+    report = tally.report("clone", "test", 0, complete=True, seconds=1.0)
+    assert (report.written, report.named_file) == (3, None)
+    assert not (tmp_path / "named.jsonl").exists()
+
+
+def test_conflicts_are_named_and_are_not_refusals(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    tally = Tally(tmp_path / "named.jsonl")
+    tally.name("conflicts", [Refusal(bytes(20), "s", "k", 3, "it changed")])
+    tally.close()
+    report = tally.report("rewind", "test", 0, complete=True, seconds=1.0)
+    assert (report.conflicts, report.refused, report.refusals) == (1, 0, {})
+    assert report.named_file == tmp_path / "named.jsonl"
