@@ -23,7 +23,7 @@ BINS: Bins = {b"a": (1, bytes(8))}
 def write(
     store: NamespaceStore, now: int, digest: bytes = DIGEST, set_name: bytes = b"s", ttl: int = TTL_DEFAULT
 ) -> Record:
-    record = store.successor(store.find(digest), digest, set_name, None, ttl, now, dict(BINS))
+    record = store.successor(store.find(digest), digest, set_name, ttl, now, dict(BINS))
     store.put(record)
     return record
 

@@ -122,9 +122,13 @@ class Emulator:
         self.close()
 
     def start(self) -> None:
-        """Listen and serve."""
-        for node, port in zip(self.nodes, self._ports, strict=True):
-            self._bring_up(node, port)
+        """Listen and serve. OSError, and nothing left open, when a port is taken."""
+        try:
+            for node, port in zip(self.nodes, self._ports, strict=True):
+                self._bring_up(node, port)
+        except OSError:
+            self.close()
+            raise
         self._rebalance()
         if self._nsup_period_s:
             self._nsup_thread = threading.Thread(target=self._run_nsup, name="nsup", daemon=True)

@@ -181,14 +181,16 @@ def _write(store: NamespaceStore, request: Request, digest: bytes, now_ms: int) 
         raise _Failed(Result.PARAMETER, old)
     _count_ttl_reduction(store, old, ttl, now_ms)
     bins: Bins = {} if old is None or replace else dict(old.bins)
-    record = store.successor(old, digest, set_name, key, ttl, now_ms, bins)
+    record = store.successor(old, digest, set_name, ttl, now_ms, bins)
     try:
         packed = _apply_ops(request, record, now_ms)
         _check_size(request, record)
     except Refused as failure:
         raise _Failed(failure.code, old) from failure
+    if record.key is None:  # only now: the ops' expressions do not see a key that this very write brings
+        record.key = key
     if not bins:
-        if old is None or not old.bins:
+        if old is None or replace or not old.bins:
             raise _Failed(Result.NOT_FOUND, old)
         if request.info2 & INFO2_DURABLE_DELETE:
             raise _Failed(Result.ENTERPRISE_ONLY, old)

@@ -90,16 +90,14 @@ class NamespaceStore:
         return 0 if ttl == TTL_NEVER else seconds_2010(now_ms) + ttl
 
     def successor(
-        self, old: Record | None, digest: bytes, set_name: bytes, key: bytes | None, ttl: int, now_ms: int, bins: Bins
-    ) -> Record:
+        self, old: Record | None, digest: bytes, set_name: bytes, ttl: int, now_ms: int, bins: Bins
+    ) -> Record:  # fmt: skip
         """The record that a write makes of `old` (None: there is no living index entry)."""
+        void = self.void_time(old, ttl, now_ms)
         if old is None:
-            return Record(digest, set_name, key, 1, now_ms, self.void_time(None, ttl, now_ms), bins)
-        generation = old.generation + 1 & 0xFFFF or 1
+            return Record(digest, set_name, None, 1, now_ms, void, bins)
         lut = old.lut_ms if old.lut_ms > now_ms else now_ms
-        return Record(
-            digest, old.set_name, old.key or key, generation, lut, self.void_time(old, ttl, now_ms), bins
-        )  # fmt: skip
+        return Record(digest, old.set_name, old.key, old.generation + 1 & 0xFFFF or 1, lut, void, bins)
 
     def put(self, record: Record) -> None:
         """Store a record in place of what has its digest."""
