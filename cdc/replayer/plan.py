@@ -138,7 +138,7 @@ def plan(
 
     With `count` every version needed is read once to say what would be done with it (and found undamaged on the way).
     `records_per_s` is the throttle, 0: none. Raises NotRecoverable outside the windows, RestoreError where a rewind
-    cannot know what changed, ObjectMissing and ObjectDamaged.
+    cannot know what changed, ObjectMissing and ObjectDamaged, Cancelled.
     """
     watch = watch or Watch()
     found = archive.all_shards()

@@ -15,7 +15,7 @@ Progress = Callable[[int, int, str], None]
 
 
 class Cancelled(BaseException):
-    """Ends the work of a restore whose `cancel` event is set. Never leaves this folder: `Report.complete` says it."""
+    """Ends work whose `cancel` event is set. A clone and a rewind catch it: there `Report.complete` says it."""
 
 
 @dataclass(frozen=True, slots=True)
