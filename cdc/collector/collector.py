@@ -51,6 +51,7 @@ class Collector:
         self._own = settings.collector
         self._session = Session(settings, clock, after_commit)
         self._doubts = Doubts.begin()
+        self._ready = False
         self._swept_at = self._reconciled_at = float("-inf")
         self._audited_at = time.monotonic()
         self._rate: float | None = None  # bytes of contents a second, by the last sweep
@@ -97,14 +98,14 @@ class Collector:
         """Work until `stop` is set. `success` is called after every round, `failure` with every error that is got over.
 
         What passes (brokers or nodes that do not answer, a shard taken over) is counted, told in `stats` and tried
-        again. Everything else is raised, and so is whatever goes wrong before anything was ever committed.
+        again. Everything else is raised, and so is whatever goes wrong before a first round was done.
         """
         failures = 0
         while not stop.is_set():
             try:
                 self._round()
             except CdcError as error:
-                if not (isinstance(error, PASSING) or type(error) is KafkaError) or not self.stats.transactions:
+                if not (isinstance(error, PASSING) or type(error) is KafkaError) or not self._ready:
                     raise
                 self.stats.trouble(error)
                 failure(error)

@@ -120,7 +120,7 @@ class Session:
         for shard in shards:
             self.catalogs[shard] = resume(
                 shard_directory(self.settings.collector.catalog, self.namespace, shard), shard,
-                self.settings.collector.shards, membership.last(shard),
+                self.settings.collector.shards, membership.last(shard, again=True),
                 self.settings.kafka, self._topics, self.times.earliest(), self.stats.note,
             )  # fmt: skip
         self._assignment = membership.assignment

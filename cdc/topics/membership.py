@@ -81,8 +81,9 @@ class Membership:
         """The shards of the last `poll()` and the metadata that fences a transaction for them."""
         return self._assignment
 
-    def last(self, shard: int) -> Progress | None:
-        """The last committed progress of an assigned shard when it was assigned; None: there is none (any more).
+    def last(self, shard: int, *, again: bool = False) -> Progress | None:
+        """The last committed progress of an assigned shard when it was assigned, or now if it is to be read `again`
+        (after a commit of our own whose outcome is unknown); None: there is none (any more).
 
         Whatever an earlier owner may still commit is either in it or will be refused: the group's offset, which a
         transaction commits along with its progress, is asked for first, and the group answers only when no
@@ -91,7 +92,7 @@ class Membership:
         """
         if shard not in self._assignment.shards:
             raise Fenced(f"shard {shard} of {self._topics.namespace} is not assigned to this worker")
-        if shard not in self._last:
+        if again or shard not in self._last:
             self._last[shard] = self._read_last(shard)
         return self._last[shard]
 
