@@ -1,0 +1,106 @@
+"""What a process took: wall-clock and CPU seconds, peak memory. Roles and peers each run in a process of their own."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Seconds of wall clock and of CPU (user and system, all threads), and the highest resident memory in bytes."""
+
+    wall_s: float
+    cpu_s: float
+    peak_bytes: int = 0
+
+    @classmethod
+    def median(cls, costs: Sequence["Cost"]) -> "Cost":
+        """The median of each number, but the highest peak."""
+        return cls(
+            median(c.wall_s for c in costs), median(c.cpu_s for c in costs), max(c.peak_bytes for c in costs)
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One run of a role: `ready`, the interpreter's start and the imports; `work`, the measured part; `extra`, what
+    the role told of it."""
+
+    ready: Cost
+    work: Cost
+    extra: dict[str, Any]
+
+
+class Failed(Exception):
+    """A process that was to be measured ended with an error."""
+
+
+def run_role(name: str, **arguments: Any) -> Role:
+    """Run `tests.bench.role` with a role's name and arguments. Raises Failed with what it wrote to stderr."""
+    asked = json.dumps({"role": name, "started_at": time.time(), **arguments}, default=str)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.role"], input=asked, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise Failed(f"the role {name} ended with code {done.returncode}:\n{done.stderr}")
+    told = json.loads(done.stdout.splitlines()[-1])
+    return Role(Cost(**told["ready"]), Cost(**told["work"]), told["extra"])
+
+
+def run_command(command: Sequence[str]) -> Cost:
+    """Run another program to its end, from its start on. Raises Failed with what it wrote."""
+    with tempfile.TemporaryFile() as out:
+        began = time.perf_counter()
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            out.seek(0)
+            raise Failed(f"{command[0]} ended with code {process.returncode}:\n{out.read().decode(errors='replace')}")
+    return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+
+
+def timed(work: Callable[[], Any]) -> tuple[Cost, Any]:
+    """What a call in this process takes, and what it returns."""
+    began, used = time.perf_counter(), time.process_time()
+    value = work()
+    return Cost(time.perf_counter() - began, time.process_time() - used, peak_bytes()), value
+
+
+def peak_bytes() -> int:
+    """This process's highest resident memory. Where /proc tells it, it does not count what the parent had at a fork."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def session_cpu_s(leader: int) -> float | None:
+    """CPU seconds so far of all processes in a session; None where /proc does not tell."""
+    ticks, found = 0, False
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has just ended
+        if int(words[3]) == leader:
+            found = True
+            ticks += int(words[11]) + int(words[12])
+    return ticks / TICKS_A_SECOND if found else None
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files under a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
