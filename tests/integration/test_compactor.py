@@ -21,10 +21,13 @@ from cdc.config import AerospikeSettings, ArchiveSettings, CollectorSettings, Co
 from cdc.errors import CdcError, CommitLost, OffsetsLost
 from cdc.model import DIGEST_SIZE, Op
 from cdc.topics import Membership, Progress, Publisher, Topics
+from cdc.topics.offsets import list_offsets
 from cdc.topics.progress import Kind
 from tests.fixtures.versions import bodies, change
 
 SHARDS = 2
+T0 = time.time_ns() // 1_000_000 // 3_600_000 * 3_600_000
+"""Moments below count from here: Kafka's retention would take messages of 1970 at once."""
 
 
 def configured(kafka: KafkaSettings, path: Path, **compactor: Any) -> Settings:
@@ -43,6 +46,8 @@ class Source:
     """Publishes looks as a collector does, and remembers what it said: per shard offset to body."""
 
     publisher: Publisher
+    kafka: KafkaSettings
+    topics: Topics
     said: list[dict[int, bytes]] = field(default_factory=lambda: [{} for _ in range(SHARDS)])
     epoch: int = 10_000
     sweep: int = 0
@@ -68,7 +73,10 @@ class Source:
         self, kind: Kind, changes: list[dict[str, Any]], resolved_at: int, observed_at: int, complete: bool
     ) -> None:
         now = time.time_ns() // 1_000_000
-        encoded = [bodies(changes[shard::SHARDS]) for shard in range(SHARDS)]
+        moved = [
+            c | {k: c[k] + T0 for k in ("lut", "effective_at", "unobserved_since", "observed_at")} for c in changes
+        ]
+        encoded = [bodies(moved[shard::SHARDS]) for shard in range(SHARDS)]
         with self.publisher.transaction() as tx:
             for shard, own in enumerate(encoded):
                 if len(own):
@@ -81,10 +89,21 @@ class Source:
                 self.said[shard] |= {start + i: own[i] for i in range(len(own))}
                 tx.progress(
                     Progress(
-                        shard, SHARDS, self.epoch, self.sweep, kind, complete, (), self.epoch, observed_at, self.since,
-                        resolved_at, resolved_at, start, end, len(own), 0, 0,
+                        shard, SHARDS, T0 + self.epoch, self.sweep, kind, complete, (), T0 + self.epoch,
+                        T0 + observed_at, T0 + self.since, T0 + resolved_at, T0 + resolved_at, start, end, len(own),
+                        0, 0,
                     )
                 )  # fmt: skip
+        self.settle()
+
+    def settle(self) -> None:
+        """A commit returns before its markers are written: wait until readers can see it."""
+        deadline = time.monotonic() + 30
+        for topic in (self.topics.changes, self.topics.progress):
+            while list_offsets(self.kafka, topic, range(SHARDS)) != list_offsets(
+                self.kafka, topic, range(SHARDS), committed=False
+            ):
+                assert time.monotonic() < deadline
 
 
 @pytest.fixture
@@ -93,7 +112,7 @@ def source(kafka_settings: KafkaSettings, topics: Topics) -> Iterator[Source]:
         deadline = time.monotonic() + 30
         while len(member.poll(1.0)) < SHARDS:
             assert time.monotonic() < deadline
-        yield Source(publisher)
+        yield Source(publisher, kafka_settings, topics)
 
 
 def history(source: Source) -> None:
@@ -121,9 +140,9 @@ def archived(archive: Archive) -> list[dict[int, bytes]]:
 def state(archive: Archive, shard: int, at: int) -> dict[bytes, bytes]:
     """The bodies that hold at a moment, by digest."""
     held: dict[bytes, bytes] = {}
-    for versions in archive.versions(archive.view(shard, at)):
+    for versions in archive.versions(archive.view(shard, T0 + at)):
         for i in range(versions.rows):
-            if versions.columns.effective_at[i] <= at:
+            if versions.columns.effective_at[i] <= T0 + at:
                 held[versions.columns.digest[i].tobytes()] = versions.bodies[i]
     return {k: v for k, v in held.items() if v[DIGEST_SIZE] == Op.WRITE << 1}
 
@@ -133,7 +152,7 @@ def truth(source: Source, shard: int, at: int, first: int = 0) -> dict[bytes, by
     held: dict[bytes, bytes] = {}
     moments = bodies_effective_at(source, shard)
     for offset, body in sorted(source.said[shard].items()):
-        if offset >= first and moments[offset] <= at:
+        if offset >= first and moments[offset] <= T0 + at:
             held[body[:DIGEST_SIZE]] = body
     return {k: v for k, v in held.items() if v[DIGEST_SIZE] == Op.WRITE << 1}
 
@@ -147,6 +166,11 @@ def bodies_effective_at(source: Source, shard: int) -> dict[int, int]:
     ends = np.cumsum([0, *map(len, encoded)]).astype(np.int64)
     found = columns(Bodies(np.frombuffer(b"".join(encoded), np.uint8), ends)).effective_at
     return dict(zip(offsets, found.tolist(), strict=True))
+
+
+def spans(archive: Archive) -> list[tuple[int, int]]:
+    """The windows, counted from T0."""
+    return [(w.start - T0, w.end - T0) for w in archive.windows()]
 
 
 def opened(path: Path) -> Archive:
@@ -163,7 +187,8 @@ def test_everything_is_archived_once_and_every_moment_is_right(
     assert archived(archive) == source.said
     assert stats.rows == sum(map(len, source.said))
     assert stats.sets >= SHARDS
-    assert [(w.start, w.end, w.resolution_ms) for w in archive.windows()] == [(10_100, 21_000, 5_000)]
+    assert spans(archive) == [(10_100, 21_000)]
+    assert archive.windows()[0].resolution_ms == 5_000
     for shard, at in itertools.product(range(SHARDS), range(10_100, 21_001, 300)):
         assert state(archive, shard, at) == truth(source, shard, at)
     again = Compactor(settings).run_once()
@@ -171,7 +196,7 @@ def test_everything_is_archived_once_and_every_moment_is_right(
     source.swept(26_000, [change(k, 25_000) for k in range(5)])
     assert Compactor(settings).run_once().rows == 5
     assert archived(archive) == source.said
-    assert archive.windows()[0].end == 26_000
+    assert spans(archive) == [(10_100, 26_000)]
     for shard in range(SHARDS):
         assert [m.sequence for m in archive.chain(shard)][-1] == 1
         assert state(archive, shard, 25_500) == truth(source, shard, 25_500)
@@ -234,7 +259,7 @@ def test_killed_at_any_put_nothing_is_lost_and_nothing_doubled(
         Compactor(settings).run_once()
         archive = opened(path)
         assert archived(archive) == source.said
-        assert [(w.start, w.end) for w in archive.windows()] == [(10_100, 21_000)]
+        assert spans(archive) == [(10_100, 21_000)]
         for shard, at in itertools.product(range(SHARDS), (10_100, 14_000, 19_999, 20_000, 20_600, 21_000)):
             assert state(archive, shard, at) == truth(source, shard, at)
     assert step > 8
@@ -277,13 +302,13 @@ def test_changes_that_retention_took_end_the_epoch_and_a_new_base_begins_another
     with pytest.raises(OffsetsLost, match=r"no longer had .*changes from offset \d+ on .*\(shard 1\)"):
         Compactor(settings).run_once()
     archive = opened(tmp_path / "archive")
-    assert [w.end for w in archive.windows()] == [21_000]
+    assert spans(archive) == [(10_100, 21_000)]
     assert "no longer had" in archive.holes()[-1].reason
     first = list(source.ends)
     source.base(30_000, [change(k, 29_000, unobserved_since=0) for k in range(10)])
     source.swept(32_000, [change(3, 31_000)])
     Compactor(settings).run_once()
-    assert [(w.start, w.end) for w in archive.windows()] == [(10_100, 21_000), (30_100, 32_000)]
+    assert spans(archive) == [(10_100, 21_000), (30_100, 32_000)]
     for shard in range(SHARDS):
         assert state(archive, shard, 31_500) == truth(source, shard, 31_500, first[shard])
         assert state(archive, shard, 20_600) == truth(source, shard, 20_600)
@@ -303,14 +328,14 @@ def test_a_topic_made_anew_begins_a_new_epoch(
         deadline = time.monotonic() + 30
         while len(member.poll(1.0)) < SHARDS:
             assert time.monotonic() < deadline
-        fresh = Source(publisher)
+        fresh = Source(publisher, other, anew)
         fresh.base(40_000, [change(k, 39_000, unobserved_since=0) for k in range(4)])
         fresh.swept(42_000, [change(1, 41_000)])
     renewed = configured(other, tmp_path / "archive")
     with pytest.raises(OffsetsLost, match="was made anew"):
         Compactor(renewed).run_once()
     archive = opened(tmp_path / "archive")
-    assert [(w.start, w.end) for w in archive.windows()] == [(10_100, 21_000), (40_100, 42_000)]
+    assert spans(archive) == [(10_100, 21_000), (40_100, 42_000)]
     for shard in range(SHARDS):
         assert state(archive, shard, 42_000) == truth(fresh, shard, 42_000)
         assert state(archive, shard, 20_600) == truth(source, shard, 20_600)
@@ -363,7 +388,7 @@ def test_the_service_follows_and_commits_when_it_is_stopped(
         for resolved_at in (26_000, 31_000):
             source.swept(resolved_at, [change(k, resolved_at - 500) for k in range(4)])
             deadline = time.monotonic() + 30
-            while [w.end for w in opened(path).windows()] != [resolved_at]:
+            while spans(opened(path)) != [(10_100, resolved_at)]:
                 check()
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
@@ -392,7 +417,7 @@ def test_the_service_gets_over_a_store_that_fails_for_a_while(
     Archive.create(full, "test", SHARDS)
     with running(configured(kafka_settings, path), full) as (errors, check):
         deadline = time.monotonic() + 30
-        while [w.end for w in opened(path).windows()] != [21_000]:
+        while spans(opened(path)) != [(10_100, 21_000)]:
             check()
             assert time.monotonic() < deadline
             time.sleep(0.05)
