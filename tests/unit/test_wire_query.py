@@ -191,10 +191,11 @@ def test_a_consumer_that_fails_ends_a_query_that_is_waiting_for_the_server(loopb
     peer, cluster = loopback(lambda n, kind, payload: framed(record(1)) if n == 0 else SILENCE)
     frames = query(cluster, "test", range(4096), connections=2)
     next(frames)
+    until(lambda: len(peer.requests) == 2)
     begin = time.monotonic()
     frames.close()  # type: ignore[attr-defined]
     assert time.monotonic() - begin < 2
-    until(lambda: peer.open == 1)  # the one that is silent for ever
+    until(lambda: peer.open == 1)  # the peer itself keeps the one on which it is silent
 
 
 def test_connections_are_used_again_and_dropped_when_the_server_closed_them(loopback: Start) -> None:
