@@ -32,7 +32,7 @@ BACK_OFF_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 PIECES = 8
 """A piece aims at this part of `transaction_bytes`: one is read while another is published, each of them several times
 over in memory on its way, and a guess of its size may be wrong."""
-JOIN_S = 30.0
+JOIN_S = 60.0
 """How long `run_once` waits for its first shards."""
 PASSING = (BrokerUnreachable, Fenced, ClusterUnreachable, PartitionUnavailable, ProtocolError, ServerRefused)
 """Errors that a running collector counts and tries again after, as it does with a bare KafkaError."""
@@ -76,17 +76,24 @@ class Collector:
 
     def run_once(self, *, audit: bool = False) -> Stats:
         """Finish the base snapshot where it is unfinished, sweep, and reconcile; with `audit` look at every record
-        once more. For the shards that this worker is given. Raises whatever goes wrong."""
+        once more. For the shards that this worker is given. Raises whatever goes wrong.
+
+        Ends when everything that was there at the call, and a base snapshot that it finished, can be restored to:
+        sweeps go on until the resolved timestamp, which trails by the skew allowed for, has passed that moment.
+        """
         deadline = time.monotonic() + JOIN_S
         while not self._session.take_part(0.5):
             if time.monotonic() > deadline:
                 raise BrokerUnreachable(f"the group of collectors assigned no shard within {JOIN_S:g} s")
         while self._base_step():
             self._session.still()
-        self._sweep(reconciling=True)
+        begun = self._session.times.latest()
         if audit:
             self._finish(self._full_look(Kind.AUDIT, range(PARTITIONS)))
-        self._session.stats.stands(self._session.catalogs)
+        while self.stats.resolved_at < begun:
+            left_ms = begun + self._session.times.skew_ms - self._session.times.earliest()
+            time.sleep(max(0, left_ms + 1) / 1000)
+            self._sweep(reconciling=True)
         return self.stats
 
     def run(
@@ -105,7 +112,9 @@ class Collector:
             try:
                 self._round()
             except CdcError as error:
-                if not (isinstance(error, PASSING) or type(error) is KafkaError) or not self._ready:
+                if not (isinstance(error, PASSING) or type(error) is KafkaError) or not (
+                    self._ready or isinstance(error, Fenced)
+                ):
                     raise
                 self.stats.trouble(error)
                 failure(error)

@@ -1,0 +1,120 @@
+"""The whole product by its command line: capture, archive, look, restore."""
+
+import json
+import time
+
+import pytest
+
+from cdc.clock import rfc3339, wall_clock
+from cdc.errors import CaptureIncomplete
+from tests.fixtures.commands import TARGET, Operator
+
+
+def captured(operator: Operator) -> None:
+    """Everything up to now is in the archive."""
+    operator.good("collect", "--once")
+    operator.good("compact", "--once")
+
+
+def between_looks() -> int:
+    """A moment that lies clearly after everything written so far and before everything written later."""
+    time.sleep(0.3)
+    moment = wall_clock()
+    time.sleep(0.3)
+    return moment
+
+
+def test_a_rewind_undoes_a_bad_deploy_and_nothing_else(operator: Operator) -> None:
+    shop = operator.shop()
+    shop.place(300)
+    captured(operator)
+    shop.trade(100)
+    between_looks()
+    captured(operator)
+    moment = between_looks()
+    expected, untouched = shop.at(moment), shop.generations()
+    shop.bad_deploy(corrupt=30, delete=20)
+    captured(operator)
+
+    plan = operator.good("restore", "--at", rfc3339(moment), "--dry-run", "--json").json
+    assert plan["counts"]["write"] == 50
+    assert len(shop.differences(expected)) == 50
+
+    report = operator.good("restore", "--at", rfc3339(moment), "--yes", "--json")
+    done = json.loads(report.out)
+    assert (done["written"], done["removed"], done["conflicts"], done["refused"]) == (50, 0, 0, 0)
+    assert done["exact"] + done["presumed"] + done["fuzzy"] == 50
+    assert shop.differences(expected) == []
+    changed = shop.changed_since(moment)
+    after = shop.generations()
+    assert all(after[order] == generation for order, generation in untouched.items() if order not in changed)
+
+
+def test_a_clone_brings_any_moment_back_elsewhere(operator: Operator) -> None:
+    shop = operator.shop()
+    shop.place(200)
+    captured(operator)
+    first = between_looks()
+    shop.trade(150)
+    between_looks()
+    captured(operator)
+    answer = operator.good("restore", "--at", rfc3339(first), "--into", TARGET, "--yes")
+    assert "clone of" in answer.out
+    assert shop.differences(shop.at(first), TARGET) == []
+    # Again, later, over what is there now:
+    assert operator.run("restore", "--at", "latest", "--into", TARGET, "--yes").code == 17
+
+
+def test_status_and_list_tell_windows_and_lag(operator: Operator) -> None:
+    operator.shop().place(50)
+    captured(operator)
+    status = operator.good("status", "--json").json
+    assert status["lag_ms"] >= 0
+    assert status["aside"] == []
+    [window] = status["windows"]
+    assert window["start"] <= window["end"] <= status["resolved_at"]
+    listed = operator.good("list", "--json").json
+    assert listed["windows"] == status["windows"]
+    assert sum(shard["versions"] for shard in listed["archive"]) == 50
+    for command in ("status", "list"):
+        assert "recoverable from" in operator.good(command).out
+
+
+def test_consume_prints_every_change_as_a_line_of_json(operator: Operator) -> None:
+    shop = operator.shop()
+    shop.place(20)
+    operator.good("collect", "--once")
+    lines = [json.loads(line) for line in operator.good("consume").out.splitlines()]
+    assert {line["user_key"] for line in lines} == {f"order-{i:06d}" for i in range(1, 21)}
+    one = next(line for line in lines if line["user_key"] == "order-000007")
+    assert one["bins"]["total"] == shop.now("order-000007")["total"]
+    assert len(operator.good("consume", "--limit", "3").out.splitlines()) == 3
+
+
+def test_check_has_a_line_for_each_rule(operator: Operator) -> None:
+    lines = operator.good("check").out.splitlines()
+    assert len(lines) >= 8
+    assert all(line.startswith("OK ") for line in lines)
+    assert all(rule["ok"] for rule in operator.good("check", "--json").json)
+
+
+def test_a_record_that_cannot_be_encoded_is_named_and_kept_and_the_sweep_goes_on(
+    operator: Operator, badly_named_bin: bytes
+) -> None:
+    operator.shop().place(30)
+    answer = operator.run("collect", "--once", "--json")
+    assert answer.code == CaptureIncomplete.exit_code
+    assert answer.json["writes"] == 30
+    assert answer.json["aside"] == 1
+    status = operator.run("status", "--json")
+    assert status.code == CaptureIncomplete.exit_code
+    [kept] = status.json["aside"]
+    assert kept["digest"] == badly_named_bin.hex()
+    assert "UTF-8" in kept["reason"]
+
+
+@pytest.mark.emulator_only
+def test_the_demo_ends_well() -> None:
+    from cdc.cli.app import invoke
+
+    assert invoke(["demo", "--orders", "600"]) == 0
