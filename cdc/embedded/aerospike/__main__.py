@@ -7,6 +7,7 @@ import argparse
 import signal
 import sys
 import threading
+from contextlib import closing
 
 from cdc.embedded.aerospike.cluster import Emulator
 
@@ -25,13 +26,18 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with Emulator(
+    emulator = Emulator(
         given.nodes,
         {name: int(ttl or 0) for name, _, ttl in ttls},
         replication=given.replication,
         persisted=given.persisted,
         ports=[given.port + i if given.port else 0 for i in range(given.nodes)],
-    ) as emulator:
+    )
+    try:
+        emulator.start()
+    except OSError as error:
+        sys.exit(f"cannot listen on port {given.port}: {error}")
+    with closing(emulator):
         sys.stdout.write(",".join(emulator.hosts) + "\n")
         sys.stdout.flush()
         if given.until_eof:
