@@ -1,14 +1,17 @@
 """What a restore did, how it tells while it works, and what was refused. No I/O but the file that names the refused."""
 
 import json
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from cdc.clock import rfc3339
+from cdc.errors import RestoreError, UsageError
 
 Progress = Callable[[int, int, str], None]
 """Called by any thread: records done, records in all, phase (`verify`, `read`, `count`, `write`, `compare`)."""
@@ -147,14 +150,17 @@ class Refusal:
 
 
 class Tally:
-    """Adds up what the threads of a restore did; the file of refused records is made when the first one comes."""
+    """Adds up what the threads of a restore did; the file that names records is made when the first one comes."""
 
     def __init__(self, named_file: Path | None = None) -> None:
+        """UsageError when the file could not be written."""
         self._lock = threading.Lock()
         self._path = named_file
-        self._file: TextIO | None = None
+        self._file: FileIO | None = None
         self.counts: Counter[str] = Counter()
         self.refusals: Counter[int] = Counter()
+        if named_file is not None and (named_file.is_dir() or not os.access(named_file.absolute().parent, os.W_OK)):
+            raise UsageError(f"{named_file} cannot be written", "Name a file in a directory that is there and yours.")
 
     def add(self, **counts: int) -> None:
         """Adds to fields of Report by name."""
@@ -162,17 +168,31 @@ class Tally:
             self.counts.update(counts)
 
     def name(self, outcome: str, records: Iterable[Refusal]) -> None:
-        """Counts records as `conflicts` or `refused` and names them; they are in the file when this returns."""
+        """Counts records as `conflicts` or `refused` and names them; they are in the file when this returns.
+
+        RestoreError when the file fails.
+        """
         with self._lock:
+            lines = []
             for record in records:
                 self.counts[outcome] += 1
                 if outcome == "refused":
                     self.refusals[record.code] += 1
-                if self._path is not None:
-                    self._file = self._file or self._path.open("w", encoding="utf-8")
-                    self._file.write(record.to_json() + "\n")
-            if self._file is not None:
-                self._file.flush()
+                lines.append(record.to_json() + "\n")
+            if lines and self._path is not None:
+                self._write(self._path, "".join(lines).encode())
+
+    def _write(self, path: Path, data: bytes) -> None:
+        try:
+            self._file = self._file or path.open("wb", buffering=0)
+            left = memoryview(data)
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise RestoreError(
+                f"{path}, which names what was not written, failed: {error.strerror}",
+                "What was restored so far stays. Free some space, and run the restore again.",
+            ) from error
 
     def close(self) -> None:
         """Closes the file."""

@@ -2,10 +2,11 @@
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from cdc.errors import ObjectDamaged
+from cdc.errors import ObjectDamaged, RestoreError, UsageError
 from cdc.replayer.pace import BURST_S, Pace
 from cdc.replayer.parallel import each
 from cdc.replayer.report import Cancelled, Counts, Meter, Refusal, Tally, Watch
@@ -85,7 +86,7 @@ def test_counts_add_up() -> None:
     assert total.touched == 6
 
 
-def test_a_tally_without_refusals_makes_no_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_tally_without_refusals_makes_no_file(tmp_path: Path) -> None:
     tally = Tally(tmp_path / "named.jsonl")
     tally.add(written=3, bytes=10)
     tally.close()
@@ -94,10 +95,23 @@ def test_a_tally_without_refusals_makes_no_file(tmp_path) -> None:  # type: igno
     assert not (tmp_path / "named.jsonl").exists()
 
 
-def test_conflicts_are_named_and_are_not_refusals(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_conflicts_are_named_and_are_not_refusals(tmp_path: Path) -> None:
     tally = Tally(tmp_path / "named.jsonl")
     tally.name("conflicts", [Refusal(bytes(20), "s", "k", 3, "it changed")])
     tally.close()
     report = tally.report("rewind", "test", 0, complete=True, seconds=1.0)
     assert (report.conflicts, report.refused, report.refusals) == (1, 0, {})
     assert report.named_file == tmp_path / "named.jsonl"
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing" / "named.jsonl"):
+        with pytest.raises(UsageError, match=str(path)):
+            Tally(path)
+
+
+def test_a_file_that_fails_under_way_ends_the_restore_with_one_line() -> None:
+    tally = Tally(Path("/dev/full"))
+    with pytest.raises(RestoreError, match="/dev/full"):
+        tally.name("refused", [Refusal(bytes(20), "s", "k", 8, "no space")])
+    tally.close()
