@@ -56,10 +56,6 @@ WINDOW_START = _gauge("recoverable_start_timestamp_seconds", "Start of the last 
 WINDOW_END = _gauge("recoverable_end_timestamp_seconds", "End of the last recoverable window.")
 KAFKA_LAG = _gauge("compactor_lag_changes", "Changes in Kafka that the archive does not have yet.", "shard")
 
-# restores
-RESTORED = _counter("restored_records_total", "Records that restores wrote, removed, left or had refused.", "outcome")
-RESTORE_SECONDS = _gauge("restore_duration_seconds", "Duration of the last restore.")
-
 # every role
 ERRORS = _counter("errors_total", "Errors by role and name; a role that can go on tries again.", "role", "error")
 UP = _gauge("role_up", "1 while a role works, 0 while it is stopped by an error or tries again.", "role")

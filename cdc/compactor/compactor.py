@@ -9,6 +9,7 @@ from cdc import metrics
 from cdc.archive import Archive, LocalStore, Manifest, SegmentInfo, Store
 from cdc.archive.segments import SegmentWriter
 from cdc.archive.versions import Versions, order
+from cdc.archive.windows import namespace_windows
 from cdc.clock import Clock, wall_clock
 from cdc.compactor import sets
 from cdc.compactor.inbox import Inbox
@@ -188,6 +189,7 @@ class _Session:
         inbox.skipped = 0
         if manifest.epochs:
             metrics.ARCHIVED_RESOLVED.labels(self._archive.namespace, shard).set(manifest.epochs[-1].resolved_at / 1000)
+        self._show_window()
         at = sets.due_at(manifest, self._compactor.set_every_s)
         if at is not None:
             inbox.committed(self._make_set(manifest, at))
@@ -265,6 +267,12 @@ class _Session:
     def _close_readers(self) -> None:
         self._progress.close()
         self._changes.close()
+
+    def _show_window(self) -> None:
+        windows = namespace_windows([inbox.manifest for inbox in self.inboxes.values()])
+        if windows:
+            metrics.WINDOW_START.labels(self._archive.namespace).set(windows[-1].start / 1000)
+            metrics.WINDOW_END.labels(self._archive.namespace).set(windows[-1].end / 1000)
 
     def _show_lag(self) -> None:
         now = self._clock()
