@@ -7,12 +7,18 @@ from typing import Any
 import aerospike
 import pytest
 
+from cdc.archive import Archive, LocalStore
+from cdc.clock import wall_clock
+from cdc.config import AerospikeSettings, ArchiveSettings, ReplayerSettings
+from cdc.embedded.aerospike import Emulator
 from cdc.errors import ObjectDamaged
 from cdc.model import PARTITIONS
 from cdc.replayer.plan import plan
 from cdc.replayer.report import Report
 from cdc.replayer.rewind import rewind
 from cdc.replayer.target import Target
+from cdc.source import Source
+from cdc.wire import Cluster
 from tests.fixtures.aerospike import Client
 from tests.fixtures.restores import History, tick
 
@@ -171,3 +177,21 @@ def test_a_dry_run_says_what_the_rewind_then_does(shop: Shop, history: History, 
     assert made.counts is not None
     assert (made.counts.write, made.counts.remove) == (report.written, report.removed) == (60, 10)
     assert "removes    10 records" in made.to_text()
+
+
+def test_a_write_whose_answer_was_lost_is_no_conflict(tmp_path: Path) -> None:
+    with Emulator(namespaces=("lossy",)) as emulator, Cluster(AerospikeSettings(hosts=emulator.hosts)) as cluster:
+        store = LocalStore(tmp_path / "archive", create=True)
+        source = Source(cluster, "lossy")
+        history = History(Archive.create(store, "lossy", 2), source, ArchiveSettings(), wall_clock)
+        shop = Shop(cluster.client, history, "lossy", "orders")
+        shop.damage()
+        target = Target.of(source, ReplayerSettings(batch_records=20, connections=1))
+        made = plan(history.archive, shop.at, "rewind", now=target.now())
+        emulator.nodes[0].faults.cut_frames = 1
+        report = rewind(history.archive, made, target)
+        assert emulator.nodes[0].faults.cut_frames == 0
+        assert (report.conflicts, report.refused) == (0, 0)
+        assert report.written + report.removed + report.left == 70
+        assert report.written + report.removed < 70
+        assert {d: c for d, (c, _, _) in state(history).items()} == {d: c for d, (c, _, _) in shop.then.items()}

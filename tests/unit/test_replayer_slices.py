@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from cdc.archive.versions import order
 from cdc.codec import to_python
 from cdc.compactor import sets
 from cdc.config import ArchiveSettings, CompactorSettings
+from cdc.errors import NotRecoverable, RestoreError
 from cdc.model import Op
 from cdc.replayer.plan import plan, shard_slices
 from cdc.replayer.slices import Slice, of_clone, of_rewind
@@ -176,3 +178,21 @@ def test_the_bodies_of_a_slice_are_those_of_its_rows(made: list[Made], at: int) 
                 said = to_python(part.versions.bodies[row])
                 assert said["digest"] == part.versions.columns.digest[row].tobytes()
                 assert said["bins"]["n"] == part.versions.columns.effective_at[row]
+
+
+def test_a_rewind_across_a_new_beginning_is_refused_and_says_what_to_do(tmp_path: Path) -> None:
+    made = [Made(0, 1, 5, Op.WRITE, None, False, 0)]
+    archive, manifest = archived(str(tmp_path / "archive"), made, None)
+    old = replace(manifest.epochs[0], resolved_at=20, ended="a base snapshot began from nothing")
+    new = Epoch(number=2, began_at=30, changes_from=1, recoverable_from=32, resolved_at=40, reconciled_at=40)
+    archive.commit(replace(manifest, epochs=(old, new)))
+    assert plan(archive, 10, now=50).counts is not None
+    with pytest.raises(RestoreError, match="new history") as caught:
+        plan(archive, 10, "rewind", now=50)
+    assert "Clone" in caught.value.hint
+
+
+def test_an_archive_without_a_base_snapshot_has_no_plan(tmp_path: Path) -> None:
+    archive = Archive.create(LocalStore(tmp_path / "archive", create=True), "test", 2)
+    with pytest.raises(NotRecoverable, match="no base snapshot"):
+        plan(archive, 10, now=50)
