@@ -89,7 +89,7 @@ def _parcel(
     fresh = np.flatnonzero(differing(seen, known, entries))
     seen, rows = seen.take(fresh), rows[fresh]
     where = partition_of(seen.digest) - first
-    moments = Moments(state.watermark[where], state.full[where], state.floors.of(seen.digest))
+    moments = Moments(state.watermark[where], state.full[where], state.reconciled[where], state.floors.of(seen.digest))
     columns = judge(
         seen, known[fresh], entries.take(fresh), moments, ORIGINS[piece.kind], piece.observed_at, allowance.overlap_ms
     )

@@ -46,10 +46,12 @@ class Seen:
 @dataclass(frozen=True, slots=True)
 class Moments:
     """What is known of the time of each row: the watermark of its partition, when the last look at the whole partition
-    began, and the row's floor (the `effective_at` published last, where that is later than the LUT)."""
+    began, up to when every delete in it had been found, and the row's floor (the `effective_at` published last, where
+    that is later than the LUT)."""
 
     watermark: I64
     full: I64
+    found: I64
     floor: I64
 
 
@@ -83,6 +85,8 @@ def judge(
     effective_at = np.maximum(np.where(late, observed_at, seen.lut), moments.floor)
     before = np.where(known, entries.generation, 0)
     follows = seen.generation == before % GENERATION_MAX + 1
+    since = np.where(missed, moments.full, moments.watermark)
+    since = np.where(known, np.minimum(since, np.maximum(moments.found, entries.lut)), since)
     found_by = np.where(base, int(Origin.BASE), np.where(missed & (kind == Origin.AUDIT), Origin.AUDIT, Origin.SWEEP))
     return Columns(
         digest=seen.digest,
@@ -92,7 +96,7 @@ def judge(
         generation=seen.generation,
         void_time=seen.void_time,
         effective_at=effective_at,
-        unobserved_since=np.where(base, BEGINNING, np.where(missed, moments.full, moments.watermark)),
+        unobserved_since=np.where(base, BEGINNING, since),
         observed_at=np.full(n, observed_at, np.int64),
         consecutive=~base & ~late & follows,
         set_hash=seen.set_hash,

@@ -39,6 +39,8 @@ def fold(epochs: Epochs, progress: Progress) -> Epochs:
     resolution_ms = epoch.resolution_ms
     if progress.kind != Kind.BASE:
         resolution_ms = max(resolution_ms, progress.resolved_at - progress.unobserved_since)
+        if epoch.reconciled_at:  # between two looks for deletes a record may have been away
+            resolution_ms = max(resolution_ms, progress.reconciled_at - epoch.reconciled_at)
     folded = replace(
         epoch,
         recoverable_from=recoverable_from,

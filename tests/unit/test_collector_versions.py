@@ -36,12 +36,12 @@ def entries(luts: list[int], generations: list[int]) -> Entries:
 
 def judged(
     lut: int, watermark: int, *, full: int = 1, floor: int = 0, now: int = 200_000, kind: Origin = Origin.SWEEP,
-    generation: int = 1, before: int | None = None,
+    generation: int = 1, before: int | None = None, lut_before: int = 1, found: int = 1,
 ) -> Columns:  # fmt: skip
-    moments = Moments(np.array([watermark]), np.array([full]), np.array([floor]))
+    moments = Moments(np.array([watermark]), np.array([full]), np.array([found]), np.array([floor]))
     known = np.array([before is not None])
     return judge(
-        seen([lut], [generation]), known, entries([1], [before or 0]), moments, kind, now, OVERLAP
+        seen([lut], [generation]), known, entries([lut_before], [before or 0]), moments, kind, now, OVERLAP
     )  # fmt: skip
 
 
@@ -61,6 +61,17 @@ def test_the_blind_interval_holds_every_moment_at_which_the_version_may_have_com
         assert not out.consecutive[0]
         assert since == (watermark if lut >= watermark - OVERLAP else full)
         assert since <= effective
+
+
+@given(moments_ms, moments_ms, moments_ms, moments_ms)
+@settings(max_examples=100)
+def test_a_known_record_may_have_been_away_since_deletes_were_last_looked_for(
+    lut_before: int, found: int, watermark: int, lut: int
+) -> None:
+    """Deleted before a sweep, which does not show it, and created again after it."""
+    lut = max(lut, watermark, lut_before)
+    out = judged(lut, watermark, before=3, generation=1, lut_before=lut_before, found=found)
+    assert out.unobserved_since[0] == min(watermark, max(found, lut_before))
 
 
 def test_a_base_version_is_blind_since_the_beginning_and_holds_from_its_lut() -> None:
