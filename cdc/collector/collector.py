@@ -124,6 +124,7 @@ class Collector:
                 failures += 1
             else:
                 failures = 0
+                self._ready = True
                 success()
                 due = self._swept_at + self._own.sweep_every_s - time.monotonic()
                 stop.wait(0 if self._full else min(max(due, 0), 0.25))
