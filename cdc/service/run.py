@@ -43,7 +43,7 @@ def run(settings: Settings, roles: Sequence[str], stop: threading.Event, say: Sa
 
 
 def _role(name: str, body: Callable[..., None], health: Health, say: Say) -> Callable[[threading.Event], None]:
-    troubled: list[str] = []
+    troubled: set[type[CdcError]] = set()
 
     def success() -> None:
         if troubled:
@@ -53,10 +53,9 @@ def _role(name: str, body: Callable[..., None], health: Health, say: Say) -> Cal
 
     def failure(error: CdcError) -> None:
         health.failure(name, error)
-        said = f"{type(error).__name__}: {error.message}"
-        if said not in troubled:  # once an outage, not once a retry
-            troubled.append(said)
-            say(f"{name}: {said}; trying again")
+        if type(error) not in troubled:  # once an outage, not once a retry, each of which fails in words of its own
+            troubled.add(type(error))
+            say(f"{name}: {type(error).__name__}: {error.message}; trying again")
 
     def work(stop: threading.Event) -> None:
         try:
