@@ -56,11 +56,13 @@ def passing(error: Code) -> bool:
 
 @contextmanager
 def mapped(doing: str) -> Iterator[None]:
-    """Raise our errors for Kafka's in the block."""
+    """Raise our errors for Kafka's in the block, and for an admin client's future that is waited for in vain."""
     try:
         yield
     except KafkaException as error:
         raise failure(error.args[0], doing) from error
+    except TimeoutError as error:
+        raise BrokerUnreachable(f"{doing}: no answer in time") from error
     except BufferError as error:
         raise BrokerUnreachable(f"{doing}: the queue stays full") from error
 
