@@ -21,8 +21,8 @@ from cdc.collector.entries import Entries, key_order
 from cdc.collector.state import ShardState
 from cdc.config import KafkaSettings
 from cdc.errors import BrokerUnreachable, CatalogError, OffsetsLost
-from cdc.model import BEGINNING, I64, Bodies, Columns, Op
-from cdc.topics import ChangeReader, Progress, Topics, end_offsets
+from cdc.model import BEGINNING, I64, U64, Bodies, Columns, Op
+from cdc.topics import ChangeReader, Progress, Topics
 
 READ_S = 1.0
 
@@ -34,10 +34,12 @@ def resume(
     last: Progress | None,
     settings: KafkaSettings,
     topics: Topics,
+    end: int,
     now: int,
     note: Callable[[str], None],
 ) -> Catalog:
-    """The shard's catalog, equal to what Kafka has. `last` is its last committed progress, `now` the nodes' time.
+    """The shard's catalog, equal to what Kafka has. `last` is its last committed progress, `end` the end of its changes
+    (asked for after that), `now` the nodes' time.
 
     A new epoch begins where there is no catalog, where it is damaged, and where it does not belong to what Kafka
     has; `note` is told which and why. Raises BrokerUnreachable, and CatalogError when the disk cannot be written.
@@ -59,8 +61,7 @@ def resume(
         catalog.close()
     epoch = max(now, last.epoch + 1 if last else 0)
     note(f"shard {shard} begins a new history with a base snapshot: {why}")
-    through = end_offsets(settings, topics.changes, [shard])[shard]
-    return Catalog.begin(directory, replace(ShardState.begin(shard, shards, epoch), changes_through=through))
+    return Catalog.begin(directory, replace(ShardState.begin(shard, shards, epoch), changes_through=end))
 
 
 def _unfit(catalog: Catalog | None, last: Progress | None) -> str:
@@ -112,15 +113,19 @@ def _apply(catalog: Catalog, bodies: Bodies, through: int) -> None:
     write = newest.op == Op.WRITE
     put = newest.take(write)
     state, numbers = catalog.state.numbers_of(put.set_hash, _names(put, bodies, rows[write]))
-    raised = newest.take(newest.effective_at > newest.lut)
+    unsaid = newest.op == Op.ASIDE
+    known, before = catalog.lookup(newest.digest[unsaid])
+    no_checksum: U64 = np.zeros(len(known), np.uint64)  # so that what was kept aside is told once more when it is seen
+    asides = Entries.aside(newest.digest[unsaid], known, before, no_checksum)
+    raised = newest.take((newest.effective_at > newest.lut) & ~unsaid)
     catalog.commit(
         replace(
             state,
             changes_through=through,
             floors=state.floors.after(raised.digest, raised.effective_at, BEGINNING),
         ),
-        Entries.of(put.digest, put.lut, put.generation, put.void_time, put.checksum, numbers),
-        newest.digest[~write],
+        Entries.concat([Entries.of(put.digest, put.lut, put.generation, put.void_time, put.checksum, numbers), asides]),
+        newest.digest[~write & ~unsaid],
     )
 
 

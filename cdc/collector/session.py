@@ -21,7 +21,7 @@ from cdc.collector.sweep import Allowance
 from cdc.config import Settings
 from cdc.errors import CatalogError, CdcError, Fenced, KafkaError, SourceError
 from cdc.source import Source
-from cdc.topics import Membership, Publisher, Topics
+from cdc.topics import Membership, Publisher, Topics, end_offsets
 from cdc.topics.membership import Assignment
 from cdc.wire import Cluster
 
@@ -117,11 +117,14 @@ class Session:
 
     def _take_up(self, membership: Membership, shards: tuple[int, ...]) -> None:
         self._drop_shards()
+        membership.ask_again()
+        last = {shard: membership.last(shard) for shard in shards}
+        end = end_offsets(self.settings.kafka, self._topics.changes, shards)
         for shard in shards:
             self.catalogs[shard] = resume(
                 shard_directory(self.settings.collector.catalog, self.namespace, shard), shard,
-                self.settings.collector.shards, membership.last(shard, again=True),
-                self.settings.kafka, self._topics, self.times.earliest(), self.stats.note,
+                self.settings.collector.shards, last[shard],
+                self.settings.kafka, self._topics, end[shard], self.times.earliest(), self.stats.note,
             )  # fmt: skip
         self._assignment = membership.assignment
         self.stats.stands(self.catalogs)

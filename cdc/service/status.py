@@ -62,12 +62,11 @@ def status(settings: Settings, clock: Clock = wall_clock) -> Status:
     else:
         manifests, windows, holes = archive.all_shards(), archive.windows(), archive.holes()
     found = []
+    last = last_progress(settings.kafka, topics, shards)
     for shard, manifest in zip(shards, manifests, strict=True):
         done = manifest.next_changes if manifest else 0
         resolved = manifest.epochs[-1].resolved_at if manifest and manifest.epochs else 0
-        found.append(
-            ShardStatus(shard, last_progress(settings.kafka, topics, shard), resolved, max(0, ends[shard] - done))
-        )
+        found.append(ShardStatus(shard, last[shard], resolved, max(0, ends[shard] - done)))
     return Status(
         topics.namespace,
         clock(),

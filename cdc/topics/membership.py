@@ -81,9 +81,9 @@ class Membership:
         """The shards of the last `poll()` and the metadata that fences a transaction for them."""
         return self._assignment
 
-    def last(self, shard: int, *, again: bool = False) -> Progress | None:
-        """The last committed progress of an assigned shard when it was assigned, or now if it is to be read `again`
-        (after a commit of our own whose outcome is unknown); None: there is none (any more).
+    def last(self, shard: int) -> Progress | None:
+        """The last committed progress of an assigned shard when it was assigned, or when `ask_again` was called since;
+        None: there is none (any more).
 
         Whatever an earlier owner may still commit is either in it or will be refused: the group's offset, which a
         transaction commits along with its progress, is asked for first, and the group answers only when no
@@ -92,9 +92,14 @@ class Membership:
         """
         if shard not in self._assignment.shards:
             raise Fenced(f"shard {shard} of {self._topics.namespace} is not assigned to this worker")
-        if again or shard not in self._last:
-            self._last[shard] = self._read_last(shard)
+        if shard not in self._last:
+            # All at once: a client of its own for each shard took a worker seconds.
+            self._last |= self._read_last(self._assignment.shards)
         return self._last[shard]
+
+    def ask_again(self) -> None:
+        """Have `last` ask anew: after a commit of our own whose outcome is unknown."""
+        self._last.clear()
 
     def _drop(self) -> None:
         self._assignment = Assignment((), None)
@@ -113,29 +118,29 @@ class Membership:
         self._drop()
         consumer.unassign()
 
-    def _read_last(self, shard: int) -> Progress | None:
-        next_offset = self._committed(shard)
-        if next_offset is None:
-            # The group has forgotten its offset (it does after a week without members).
-            return last_progress(self._settings, self._topics, shard)
+    def _read_last(self, shards: tuple[int, ...]) -> dict[int, Progress | None]:
+        committed = self._committed(shards)
+        # The group forgets its offsets after a week without members.
+        found = last_progress(self._settings, self._topics, [k for k in shards if k not in committed])
         # The group's offset is committed with the record before it: this very record is known to be committed, even
         # when an older transaction of a dead worker still hides it from readers of committed records.
-        low = list_offsets(self._settings, self._topics.progress, [shard], earliest=True)[shard]
-        if next_offset - 1 < low:
-            return None
-        return last_between(self._settings, self._topics, shard, next_offset - 1, next_offset, "read_uncommitted")
+        low = list_offsets(self._settings, self._topics.progress, committed, earliest=True)
+        spans = {k: (after - 1, after) for k, after in committed.items() if after > low[k]}
+        found |= last_between(self._settings, self._topics, spans, "read_uncommitted")
+        return dict.fromkeys(shards) | found
 
-    def _committed(self, shard: int) -> int | None:
+    def _committed(self, shards: tuple[int, ...]) -> dict[int, int]:
+        """The group's offsets, of those shards that it has one of."""
         deadline = time.monotonic() + TRANSACTION_TIMEOUT_MS / 1000 + self._settings.timeout_s
+        asked = [TopicPartition(self._topics.progress, shard) for shard in shards]
         while True:
             try:
-                with mapped("ask for the group's offset"):
-                    answer = self._consumer.committed(
-                        [TopicPartition(self._topics.progress, shard)], self._settings.timeout_s
-                    )[0]
+                with mapped("ask for the group's offsets"):
+                    answers = self._consumer.committed(asked, self._settings.timeout_s)
+                for answer in answers:
                     if answer.error is not None:
-                        raise failure(answer.error, "ask for the group's offset")
-                return None if answer.offset == OFFSET_INVALID else int(answer.offset)
+                        raise failure(answer.error, "ask for the group's offsets")
+                return {int(a.partition): int(a.offset) for a in answers if a.offset != OFFSET_INVALID}
             except BrokerUnreachable:
                 if time.monotonic() > deadline:
                     raise
