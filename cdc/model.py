@@ -25,6 +25,8 @@ NEVER = 0
 """In a void time column: the record does not expire."""
 BEGINNING = 0
 """The beginning of time, where the first base snapshot's blind intervals start."""
+END_OF_TIME = 253_402_300_799_999
+"""When an ASIDE takes effect, so that its blind interval lasts until the record's next change: the end of 9999."""
 
 
 class Op(IntEnum):
@@ -35,6 +37,7 @@ class Op(IntEnum):
     EXPIRY = 2
     EVICTION = 3
     TRUNCATION = 4
+    ASIDE = 5
 
 
 class Origin(IntEnum):

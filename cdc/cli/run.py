@@ -36,7 +36,7 @@ def collect(
     with Collector(common.settings(context)) as collector:
         stats = collector.run_once(audit=audit)
     written = sum(count for (op, _), count in stats.changes.items() if op.name == "WRITE")
-    ended = sum(stats.changes.values()) - written
+    ended = sum(count for (op, _), count in stats.changes.items() if op.name not in ("WRITE", "ASIDE"))
     if as_json:
         common.print_json(
             {

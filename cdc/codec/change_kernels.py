@@ -95,7 +95,7 @@ def assemble(
 def skip_header(b: U8, i: int, end: int) -> int:
     """The position of the content of the change at i; -1 when the header is malformed."""
     i += 20
-    if i >= end or b[i] > 8 or b[i] & 1:
+    if i >= end or b[i] > 10 or b[i] & 1:
         return -1
     i += 1
     if i >= end or b[i] > 6 or b[i] & 1:

@@ -36,7 +36,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from cdc.collector.entries import NEVER_TOLD, Entries, Keys, find
+from cdc.collector.entries import ASIDE, Entries, Keys, find
 from cdc.model import I64, NEVER, Bool, Op
 
 RESTARTED_MS: Final = 5_000
@@ -103,21 +103,23 @@ def unknown(entries: Entries, present: Keys) -> Bool:
     return out
 
 
-def ends_of(entries: Entries, truncated_at: I64, observed_at: int) -> tuple[dict[Op, I64], I64]:
+def ends_of(entries: Entries, truncated_at: I64, found: I64, observed_at: int) -> tuple[dict[Op, I64], I64]:
     """For entries that are gone: rows by op, and for every row from when on its end holds.
 
-    `truncated_at` is the last truncation of each row's set. A record whose LUT lies before it was truncated then; one
-    whose void time had passed has expired then; any other was deleted, and counts as deleted from its detection on.
-    Records that had only been kept aside have no end to tell.
+    `truncated_at` is the last truncation of each row's set, `found` the moment at which the record was last known to be
+    there. A record was truncated if its LUT lies before a truncation that is later than `found`: a truncation may name
+    an earlier LUT than its own time (`lut` of the info command), and then does not say when the record went. One whose
+    void time had passed has expired then. Any other was deleted, and counts as deleted from its detection on; so does a
+    record that was kept aside, whose LUT and void time are not known.
     """
     void_time = entries.void_time
-    told = entries.set_number != NEVER_TOLD
-    truncated = entries.lut < truncated_at
-    expired = ~truncated & (void_time != NEVER) & (void_time <= observed_at)
+    aside = (entries.set_number & ASIDE) != 0
+    truncated = ~aside & (entries.lut < truncated_at) & (found < truncated_at)
+    expired = ~aside & ~truncated & (void_time != NEVER) & (void_time <= observed_at)
     effective_at = np.where(truncated, truncated_at, np.where(expired, void_time, observed_at))
     rows = {
-        Op.DELETE: np.flatnonzero(told & ~truncated & ~expired),
-        Op.EXPIRY: np.flatnonzero(told & expired),
-        Op.TRUNCATION: np.flatnonzero(told & truncated),
+        Op.DELETE: np.flatnonzero(~truncated & ~expired),
+        Op.EXPIRY: np.flatnonzero(expired),
+        Op.TRUNCATION: np.flatnonzero(truncated),
     }
     return rows, effective_at

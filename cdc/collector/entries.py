@@ -18,9 +18,8 @@ U16 = npt.NDArray[np.uint16]
 U32 = npt.NDArray[np.uint32]
 
 ASIDE: Final = 0x8000
-"""Stands in the set number of a record whose present version could not be encoded and was kept aside."""
-NEVER_TOLD: Final = 0xFFFF
-"""The set number of such a record when no other version of it was ever published."""
+"""Stands in the set number of a record whose present version could not be encoded and was kept aside. Of such an entry
+LUT and set are those of the version published before (0 where there was none), and the checksum is the message's."""
 CHECKSUM_BITS: Final = 48
 CHECKSUM_MASK: Final = np.uint64((1 << CHECKSUM_BITS) - 1)
 """What the catalog keeps of a checksum. A change of content under an unchanged LUT, generation and void time (rare in
@@ -79,6 +78,15 @@ class Entries:
             (short & np.uint64(0xFFFFFFFF)).astype(np.uint32), (lut >> 32).astype(np.uint16),
             (short >> np.uint64(32)).astype(np.uint16), generation.astype(np.uint16), set_number.astype(np.uint16),
         )  # fmt: skip
+
+    @classmethod
+    def aside(cls, digest: U8, known: Bool, before: "Entries", checksum: U64) -> Self:
+        """Entries of records whose present version was kept aside; `before` are those that the catalog has, where
+        `known`."""
+        numbers = (np.where(known, before.set_number, 0) | ASIDE).astype(np.uint16)
+        nothing: I64 = np.zeros(len(digest), np.int64)
+        lut: I64 = np.where(known, before.lut, nothing)
+        return cls.of(digest, lut, nothing.astype(np.int32), nothing, checksum, numbers)
 
     @classmethod
     def empty(cls) -> Self:

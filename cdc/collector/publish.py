@@ -98,6 +98,6 @@ def _progress(parcel: Parcel, offsets: dict[int, tuple[int, int]]) -> Progress:
         changes_from=begin,
         changes_through=end,
         writes=writes,
-        deletes=len(parcel.columns) - writes,
+        deletes=len(parcel.columns) - writes - int((parcel.columns.op == Op.ASIDE).sum()),
         aside=len(parcel.asides),
     )

@@ -180,13 +180,12 @@ def _parcel(
 def _told(state: ShardState, ends: Entries, reading: Reading, observed_at: int) -> tuple[Columns, I64]:
     """Columns of what has ended, and where each one's set stands in the state's sets, as `codec.changes` wants it."""
     number = (ends.set_number & ~np.uint16(ASIDE)).astype(np.int64)
-    number[number >= len(state.sets)] = 0  # never told, and not told now
     by_set = np.array(
         [max(reading.truncated_at, reading.sets_truncated_at.get(name or "", 0)) for name in state.sets], np.int64
     )
     hashes: U64 = np.array(state.set_hashes, np.uint64)
-    rows_of, effective_at = ends_of(ends, by_set[number], observed_at)
     found = state.reconciled[ends.partition - _slice(state).start]
+    rows_of, effective_at = ends_of(ends, by_set[number], found, observed_at)
     floor = state.floors.of(ends.digest)
     parts, sets = [], [np.empty(0, np.int64)]
     for op, rows in rows_of.items():

@@ -13,14 +13,16 @@ import numpy as np
 
 from cdc.codec.frames import Rejected
 from cdc.collector.catalog import Catalog
-from cdc.collector.entries import ASIDE, NEVER_TOLD, Entries, key_order
+from cdc.collector.entries import ASIDE, Entries, key_order
 from cdc.collector.publish import Parcel
 from cdc.collector.state import ShardState
 from cdc.collector.stats import Stats
-from cdc.collector.versions import Moments, Seen, differing, judge
+from cdc.collector.versions import Moments, Seen, differing, judge, kept_aside
+from cdc.errors import ProtocolError
 from cdc.model import BEGINNING, DIGEST_SIZE, I32, I64, U8, U64, Bodies, Columns, Origin, partition_of, partitions_of
 from cdc.source import Observed
 from cdc.topics.progress import Kind
+from cdc.wire import messages as m
 
 ORIGINS = {Kind.BASE: Origin.BASE, Kind.SWEEP: Origin.SWEEP, Kind.AUDIT: Origin.AUDIT}
 
@@ -96,16 +98,18 @@ def _parcel(
     names = {int(h): _set_name(records.contents, int(rows[i])) for h, i in _first_rows(seen.set_hash)}
     named, numbers = state.numbers_of(seen.set_hash, names)
     put = Entries.of(seen.digest, seen.lut, seen.generation, seen.void_time, seen.checksum, numbers)
-    asides, aside_entries = _new_asides(catalog, asides, seen.digest)
+    asides, unsaid, generation = _new_asides(catalog, asides, seen.digest)
+    since = (state.full if piece.kind == Kind.AUDIT else state.watermark)[unsaid.partition - first]
+    told = kept_aside(unsaid.digest, generation, since, piece.observed_at, ORIGINS[piece.kind])
     stats.saw(len(known) + len(asides), len(known) - len(fresh), len(asides))
     return Parcel(
         catalog=catalog,
         state=_after(piece, named, columns, len(asides), allowance),
-        columns=columns,
+        columns=Columns.concat([columns, told]),
         contents=records.contents,
-        rows=rows,
+        rows=np.concatenate([rows, np.full(len(told), -1, np.int64)]),
         sets=(None,),
-        put=Entries.concat([put, aside_entries]),
+        put=Entries.concat([put, unsaid]),
         out=np.empty((0, DIGEST_SIZE), np.uint8),
         asides=tuple(asides),
         kind=piece.kind,
@@ -141,25 +145,28 @@ def _after(piece: Piece, state: ShardState, columns: Columns, asides: int, allow
     )  # fmt: skip
 
 
-def _new_asides(catalog: Catalog, asides: list[Rejected], taken: U8) -> tuple[list[Rejected], Entries]:
-    """Those not kept aside before, and the entries by which they will be known. The catalog remembers the set number
-    under which another version was published, so that the record's end can be told."""
-    if not asides:
-        return [], Entries.empty()
+def _new_asides(catalog: Catalog, asides: list[Rejected], taken: U8) -> tuple[list[Rejected], Entries, I32]:
+    """Those not kept aside before; the entries by which they will be known, and their generations. The catalog
+    remembers the set under which another version was published, so that the record's end can be told."""
     named = [one for one in asides if one.digest]
     digest = np.frombuffer(b"".join(one.digest for one in named), np.uint8).reshape(-1, DIGEST_SIZE)
     checksum: U64 = np.array([_checksum(one.message) for one in named], np.uint64)
+    generation: I32 = np.array([_generation(one.message) for one in named], np.int32)
     known, before = catalog.lookup(digest)
-    marked = (before.set_number & ASIDE) != 0
-    numbers = np.where(known, before.set_number | ASIDE, NEVER_TOLD).astype(np.uint16)
-    nothing: I64 = np.zeros(len(named), np.int64)
-    generation: I32 = np.zeros(len(named), np.int32)
-    entries = Entries.of(digest, np.where(known, before.lut, nothing), generation, nothing, checksum, numbers)
-    fresh = ~(known & marked & (before.checksum == entries.checksum))
+    entries = Entries.aside(digest, known, before, checksum)
+    fresh = ~(known & ((before.set_number & ASIDE) != 0) & (before.checksum == entries.checksum))
     published = {d.tobytes() for d in taken}
-    rows = [i for i in np.flatnonzero(fresh).tolist() if named[i].digest not in published]
+    rows = np.array([i for i in np.flatnonzero(fresh).tolist() if named[i].digest not in published], np.int64)
     kept = [named[i] for i in np.flatnonzero(fresh).tolist()] + [one for one in asides if not one.digest]
-    return kept, entries.take(np.array(rows, np.int64))
+    return kept, entries.take(rows), generation[rows]
+
+
+def _generation(message: bytes) -> int:
+    """The generation that a record's message names; 0 where it names none."""
+    try:
+        return m.Header.parse(message).generation
+    except ProtocolError:
+        return 0
 
 
 def _asides_by_partition(rejected: tuple[Rejected, ...], otherwise: int) -> list[tuple[int, Rejected]]:

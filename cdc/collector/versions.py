@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from cdc.collector.entries import CHECKSUM_MASK, Entries
-from cdc.model import BEGINNING, I32, I64, U8, U64, Bool, Columns, Op, Origin
+from cdc.model import BEGINNING, END_OF_TIME, I32, I64, U8, U64, Bool, Columns, Op, Origin
 
 GENERATION_MAX: Final = 65_535
 """A generation has 16 bits, and 1 follows the highest."""
@@ -101,6 +101,30 @@ def judge(
         consecutive=~base & ~late & follows,
         set_hash=seen.set_hash,
         checksum=seen.checksum,
+    )
+
+
+def kept_aside(digest: U8, generation: I32, since: I64, observed_at: int, kind: Origin) -> Columns:
+    """The columns under which it is said that a record is there in a version that could not be encoded.
+
+    Nothing is known of the record from the last look before (`since`) until its next change, whenever that comes: so it
+    takes effect at END_OF_TIME, and every moment until then lies in its blind interval.
+    """
+    n = len(digest)
+    never: I64 = np.zeros(n, np.int64)
+    return Columns(
+        digest=digest,
+        op=np.full(n, Op.ASIDE, np.uint8),
+        origin=np.full(n, kind, np.uint8),
+        lut=never,
+        generation=generation,
+        void_time=never,
+        effective_at=np.full(n, END_OF_TIME, np.int64),
+        unobserved_since=since,
+        observed_at=np.full(n, observed_at, np.int64),
+        consecutive=np.zeros(n, np.bool_),
+        set_hash=never.astype(np.uint64),
+        checksum=never.astype(np.uint64),
     )
 
 

@@ -79,7 +79,7 @@ def of_rewind(
         read_bytes = round(slice_bytes / _kept(digests, view))
         for versions in views.stream(store, view, digests=digests, batch_bytes=read_bytes):
             at_moment = states(versions.columns, view.at, view.epoch.reconciled_at)
-            yield Slice(versions, at_moment, for_rewind(at_moment, versions.columns, now))
+            yield Slice(versions, at_moment, for_rewind(at_moment, versions.columns, view.at, now))
 
 
 def _kept(digests: U8, view: View) -> float:

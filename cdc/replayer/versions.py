@@ -72,19 +72,24 @@ def for_clone(states: States, columns: Columns, now: int) -> Decisions:
     return Decisions(np.where(live, Action.WRITE, Action.NOTHING).astype(np.uint8), guard, held & ~live)
 
 
-def for_rewind(states: States, columns: Columns, now: int) -> Decisions:
-    """To undo in place: write what is not as it was, remove what was not there or has expired by `now`.
+def for_rewind(states: States, columns: Columns, at: int, now: int) -> Decisions:
+    """To undo in place what came after `at`: write what is not as it was, remove what was not there or has expired by
+    `now`.
 
-    What is there now is taken to be the version captured last; the guards hold every write to that.
+    What is there now is taken to be the version captured last; the guards hold every write to that. So is a version
+    that could only be kept aside: it is undone if it came after `at`, and left if it had been seen by then.
     """
     lives = alive(columns, now)
     held = states.held != ABSENT
-    wanted, there = held & lives[states.held], lives[states.last]
+    unsaid = columns.op[states.last] == Op.ASIDE
+    wanted, there = held & lives[states.held], lives[states.last] | unsaid
     equal = wanted & there & same_content(columns, states.held, states.last)
+    stays = unsaid & (columns.observed_at[states.last] <= at)
     action = np.where(wanted & ~equal, Action.WRITE, np.where(there & ~wanted, Action.REMOVE, Action.LEAVE))
     action[held & ~wanted & ~there] = Action.NOTHING
+    action[stays] = Action.LEAVE
     guard = np.where(there, columns.generation[states.last], 0)
-    return Decisions(action.astype(np.uint8), guard.astype(np.int32), held & ~wanted)
+    return Decisions(action.astype(np.uint8), guard.astype(np.int32), held & ~wanted & ~stays)
 
 
 def states(columns: Columns, at: int, reconciled_at: int) -> States:

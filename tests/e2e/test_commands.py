@@ -111,6 +111,9 @@ def test_a_record_that_cannot_be_encoded_is_named_and_kept_and_the_sweep_goes_on
     [kept] = status.json["aside"]
     assert kept["digest"] == badly_named_bin.hex()
     assert "UTF-8" in kept["reason"]
+    operator.good("compact", "--once")
+    counts = operator.good("restore", "--at", "latest", "--into", TARGET, "--dry-run", "--json").json["counts"]
+    assert (counts["write"], counts["exact"], counts["fuzzy"]) == (30, 30, 1)
 
 
 @pytest.mark.emulator_only

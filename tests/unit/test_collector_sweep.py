@@ -14,9 +14,10 @@ from cdc.collector.publish import Parcel
 from cdc.collector.state import ShardState
 from cdc.collector.stats import Stats
 from cdc.collector.sweep import Allowance, Piece, lower_bound, parcels
-from cdc.model import PARTITIONS, Bodies, Origin, partitions_of
+from cdc.model import BEGINNING, END_OF_TIME, PARTITIONS, Bodies, Op, Origin, partitions_of
 from cdc.source import Observed
 from cdc.topics.progress import Kind
+from cdc.wire import messages as m
 
 SHARDS = 2
 ALLOWANCE = Allowance(1000, 250)
@@ -101,16 +102,24 @@ def test_a_clock_set_back_does_not_take_the_watermark_back(catalogs: dict[int, C
 
 
 def test_what_cannot_be_encoded_is_kept_aside_once_and_the_rest_goes_on(catalogs: dict[int, Catalog]) -> None:
-    bad = Rejected(digest(7), "a bin's name is not UTF-8", b"raw message", 0, -1)
+    bad = Rejected(digest(7), "a bin's name is not UTF-8", m.Header(generation=4).pack() + b"...", 0, -1)
     seen = observed([(digest(3), 1, None)], (bad,))
     first = looked(catalogs, seen, Kind.BASE)
     assert first[0].asides == (bad,)
-    assert len(first[0].columns) == 1
+    assert first[0].columns.op.tolist() == [Op.WRITE, Op.ASIDE]
+    assert first[0].rows.tolist() == [0, -1]
+    assert (first[0].columns.effective_at[1], first[0].columns.unobserved_since[1]) == (END_OF_TIME, BEGINNING)
+    assert first[0].columns.generation[1] == 4
+    assert len(catalogs[0].state.floors.digest) == 0
     assert catalogs[0].state.asides == 1
     assert catalogs[0].counts()[7] == 1
-    assert looked(catalogs, seen)[0].asides == ()
+    again = looked(catalogs, seen)[0]
+    assert (again.asides, len(again.columns)) == ((), 0)
     other = replace(bad, message=b"another message")
-    assert looked(catalogs, observed([], (other,)))[0].asides == (other,)
+    later = looked(catalogs, observed([], (other,)))[0]
+    assert later.asides == (other,)
+    assert later.columns.op.tolist() == [Op.ASIDE]
+    assert later.columns.unobserved_since.tolist() == [49_750]
     mended = looked(catalogs, observed([(digest(7), 3, "s")], lut=60_000), at=61_000)
     assert mended[0].columns.origin.tolist() == [Origin.SWEEP]
     assert catalogs[0].counts()[7] == 1

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdc.collector.deletes import NodeCounters, Reading, ends_of, proven
-from cdc.collector.entries import ASIDE, NEVER_TOLD, Entries, key_order
+from cdc.collector.entries import ASIDE, Entries, key_order
 from cdc.collector.pace import Pace
 from cdc.collector.state import Floors
 from cdc.collector.versions import Moments, Seen, differing, ended, judge
@@ -133,12 +133,24 @@ def test_an_end_is_a_truncation_an_expiry_or_a_delete_in_this_order() -> None:
     gone = Entries.of(
         digest_of(n), np.full(n, now - 9000), np.ones(n, np.int32),
         np.array([0, now - 1000, now + 1000, now - 1000, 0]), np.zeros(n, np.uint64),
-        np.array([0, 0, 0, 0, NEVER_TOLD], np.uint16),
+        np.array([0, 0, 0, 0, ASIDE], np.uint16),
     )  # fmt: skip
-    rows, effective_at = ends_of(gone, np.array([0, 0, 0, now - 5000, 0]), now)
-    assert {op: list(r) for op, r in rows.items()} == {Op.DELETE: [0, 2], Op.EXPIRY: [1], Op.TRUNCATION: [3]}
-    assert effective_at.tolist()[:4] == [now, now - 1000, now, now - 5000]
-    assert ASIDE & NEVER_TOLD
+    cut = np.array([0, 0, 0, now - 5000, now - 5000])
+    rows, effective_at = ends_of(gone, cut, np.full(n, now - 6000), now)
+    assert {op: list(r) for op, r in rows.items()} == {Op.DELETE: [0, 2, 4], Op.EXPIRY: [1], Op.TRUNCATION: [3]}
+    assert effective_at.tolist() == [now, now - 1000, now, now - 5000, now]
+
+
+def test_a_truncation_that_names_an_earlier_time_does_not_say_when_its_records_went() -> None:
+    """`truncate` with a LUT removes, now, what was last written before that LUT: until now those records were there."""
+    now = 1_700_000_000_000
+    gone = Entries.of(
+        digest_of(1), np.full(1, now - 9000), np.ones(1, np.int32), np.zeros(1, np.int64), np.zeros(1, np.uint64),
+        np.zeros(1, np.uint16),
+    )  # fmt: skip
+    rows, effective_at = ends_of(gone, np.array([now - 5000]), np.array([now - 1000]), now)
+    assert {op: list(r) for op, r in rows.items()} == {Op.DELETE: [0], Op.EXPIRY: [], Op.TRUNCATION: []}
+    assert effective_at.tolist() == [now]
 
 
 def reading(at: int, gone: int = 0, *, count: int = 3, started: int = 0, settled: bool = True, cut: int = 0) -> Reading:

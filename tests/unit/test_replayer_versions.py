@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdc.model import Columns, Op
+from cdc.model import END_OF_TIME, Columns, Op
 from cdc.replayer.versions import (
     ABSENT,
     NO_GUARD,
@@ -191,7 +191,7 @@ def test_a_rewind_brings_the_last_version_to_the_one_that_held(
     columns.checksum[:] = [random.randrange(2) for _ in changes]
     columns.generation[:] = [random.randrange(1, 9) for _ in changes]
     got = states(columns, at, 61)
-    decided = for_rewind(got, columns, now)
+    decided = for_rewind(got, columns, at, now)
     for i in range(len(got)):
         held, last = int(got.held[i]), int(got.last[i])
         should = (
@@ -208,3 +208,25 @@ def test_a_rewind_brings_the_last_version_to_the_one_that_held(
             assert there is not None
         assert decided.guard[i] == (columns.generation[last] if there is not None else 0)
         assert decided.expired[i] == (held != ABSENT and should is None)
+
+
+def test_of_a_record_kept_aside_nothing_is_sure_until_its_next_change_and_only_what_came_later_is_undone() -> None:
+    digest = DIGESTS[0]
+    first = Change(digest, 1, Op.WRITE, 10, 5, 0, False)
+    aside = Change(digest, 2, Op.ASIDE, END_OF_TIME, 20, 0, False)
+    columns = columns_of([first, aside])
+    columns.generation[:] = [1, 7]
+    columns.observed_at[:] = [11, 30]
+
+    def at(moment: int, of: Columns = columns) -> tuple[Certainty, Action, int]:
+        got = states(of, moment, 100)
+        decided = for_rewind(got, of, moment, 100)
+        return Certainty(got.certainty[0]), Action(decided.action[0]), int(decided.guard[0])
+
+    assert at(15) == (Certainty.EXACT, Action.WRITE, 7)
+    assert at(25) == (Certainty.FUZZY, Action.WRITE, 7)
+    assert at(9) == (Certainty.FUZZY, Action.REMOVE, 7)
+    assert at(40)[:2] == (Certainty.FUZZY, Action.LEAVE)
+    mended = columns_of([first, aside, Change(digest, 3, Op.WRITE, 50, 45, 0, False)])
+    assert at(47, mended)[0] == Certainty.FUZZY
+    assert at(50, mended)[:2] == (Certainty.EXACT, Action.LEAVE)
