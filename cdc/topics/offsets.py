@@ -26,7 +26,7 @@ def list_offsets(
     level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
     deadline = time.monotonic() + settings.timeout_s
     with mapped(f"ask for the offsets of {topic}"):
-        admin = AdminClient({**common(settings), **own(settings)})
+        admin = _admin(settings, topic)
         while True:
             answers = admin.list_offsets(request, isolation_level=level, request_timeout=settings.timeout_s)
             try:
@@ -46,9 +46,17 @@ def topic_ids(settings: KafkaSettings, names: Iterable[str]) -> dict[str, str]:
     """
     wanted = list(names)
     with mapped(f"ask for the ids of {', '.join(wanted)}"):
-        admin = AdminClient({**common(settings), **own(settings)})
+        admin = _admin(settings, wanted[0])
         answers = admin.describe_topics(TopicCollection(wanted), request_timeout=settings.timeout_s)
         return {name: str(future.result(settings.timeout_s).topic_id) for name, future in answers.items()}
+
+
+def _admin(settings: KafkaSettings, topic: str) -> AdminClient:
+    """A client that is connected: librdkafka leaves one request in twenty of one that is not yet, measured on an idle
+    broker, waiting for its next second or its third."""
+    admin = AdminClient({**common(settings), **own(settings)})
+    admin.list_topics(topic, timeout=settings.timeout_s)
+    return admin
 
 
 def end_offsets(settings: KafkaSettings, topic: str, shards: Iterable[int]) -> dict[int, int]:
