@@ -148,6 +148,8 @@ def _after(piece: Piece, state: ShardState, columns: Columns, asides: int, allow
 def _new_asides(catalog: Catalog, asides: list[Rejected], taken: U8) -> tuple[list[Rejected], Entries, I32]:
     """Those not kept aside before; the entries by which they will be known, and their generations. The catalog
     remembers the set under which another version was published, so that the record's end can be told."""
+    if not asides:
+        return [], Entries.empty(), np.empty(0, np.int32)
     named = [one for one in asides if one.digest]
     digest = np.frombuffer(b"".join(one.digest for one in named), np.uint8).reshape(-1, DIGEST_SIZE)
     checksum: U64 = np.array([_checksum(one.message) for one in named], np.uint64)

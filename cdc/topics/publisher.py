@@ -68,11 +68,9 @@ class Transaction:
                 while row < high:
                     end = ends[row + 1]
                     value, name = values[start:end], keys[key : key + DIGEST_SIZE]
+                    # By position: callback and timestamp by name cost a quarter more of the whole call.
                     try:
-                        if asks[row]:
-                            produce(topic, value, name, shard, on_delivery=report, timestamp=observed_at)
-                        else:
-                            produce(topic, value, name, shard, timestamp=observed_at)
+                        produce(topic, value, name, shard, report if asks[row] else None, None, observed_at)
                     except BufferError:
                         self._make_room()
                         continue
