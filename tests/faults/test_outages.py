@@ -1,0 +1,113 @@
+"""What the service stands on goes away for a while: it says so once, is not healthy, tries again, and loses nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import aerospike
+import pytest
+
+from cdc.clock import wall_clock
+from cdc.embedded.aerospike import Emulator
+from cdc.embedded.kafka import EmbeddedKafka
+from cdc.embedded.shop import SET, Shop
+from tests.fixtures.commands import TARGET, Operator
+from tests.fixtures.service import Service, restored, windows, writing
+
+
+def complaints(service: Service, role: str) -> list[str]:
+    """What a role said of the trouble it was in and out of, without the details."""
+    said = [line for line in service.said() if line.startswith(f"{role}: ")]
+    return [line.split(": ")[1] for line in said if line.endswith(("; trying again", ": goes on"))]
+
+
+def running(service: Service, orders: int) -> Shop:
+    """A shop whose orders are all in the archive of a service that goes on."""
+    shop = service.operator.shop()
+    shop.place(orders)
+    service.start()
+    service.archived_past(wall_clock())
+    return shop
+
+
+def ended(service: Service) -> int:
+    """Let the service archive everything and stop it; the end of its one window."""
+    service.archived_past(wall_clock())
+    service.stop()
+    [window] = windows(service.settings)
+    return window.end
+
+
+def test_kafka_is_killed_in_the_middle_of_its_work(service: Service, kafka: EmbeddedKafka) -> None:
+    shop = running(service, 300)
+    with writing(shop):
+        service.archived_past(wall_clock())
+        kafka.stop(kill=True)
+        try:
+            during = wall_clock()
+            service.until(lambda: service.health()[0] == 503, "it calls itself healthy")
+            service.until(lambda: all(complaints(service, r) for r in ("collector", "compactor")), "it says nothing")
+        finally:
+            kafka.start()
+        service.until(lambda: service.health()[0] == 200, "it does not get well")
+    end = ended(service)
+    assert complaints(service, "collector") == ["BrokerUnreachable", "goes on"]
+    assert complaints(service, "compactor") == ["BrokerUnreachable", "goes on"]
+    assert restored(service, shop, end).different == []
+    assert restored(service, shop, during).lies == []
+
+
+def test_the_archive_cannot_be_written_for_a_while(service: Service, tmp_path: Path) -> None:
+    shop = running(service, 300)
+    archive, away = tmp_path / "archive", tmp_path / "away"
+    with writing(shop):
+        archive.rename(away)
+        archive.write_text("a file, where a directory is wanted")
+        try:
+            during = wall_clock()
+            service.until(lambda: service.health()[0] == 503, "it calls itself healthy")
+        finally:
+            archive.unlink()
+            away.rename(archive)
+        service.until(lambda: service.health()[0] == 200, "it does not get well")
+    end = ended(service)
+    assert complaints(service, "collector") == []
+    assert complaints(service, "compactor") == ["StoreForbidden", "goes on"]
+    assert restored(service, shop, end).different == []
+    assert restored(service, shop, during).lies == []
+
+
+@pytest.fixture
+def emulator(operator: Operator) -> Iterator[Emulator]:
+    """The operator's cluster, in this process and as on a device, so that a test can stop and start it."""
+    with Emulator(namespaces=(operator.namespace, TARGET), persisted=True) as emulator:
+        host, _, port = emulator.hosts[0].rpartition(":")
+        client = aerospike.client({"hosts": [(host, int(port))]}).connect()
+        before = operator.client
+        operator.hosts, operator.client = emulator.hosts[0], client
+        yield emulator
+        operator.client = before
+        client.close()
+
+
+@pytest.mark.emulator_only
+def test_the_cluster_goes_away_and_returns_with_records_that_were_deleted(service: Service, emulator: Emulator) -> None:
+    service.configure(sweep_every_s=0.5)  # a sweep takes an emulator in the test's own process long enough
+    shop = running(service, 200)
+    shop.trade(100)
+    before = shop.at(wall_clock())
+    removed = [order for order, bins in before.items() if bins is None]
+    assert removed
+    service.archived_past(wall_clock())
+    quiet = wall_clock()
+    emulator.kill(0)
+    service.until(lambda: service.health()[0] == 503, "it calls itself healthy")
+    emulator.restart(0)
+    service.until(lambda: service.health()[0] == 200, "it does not get well")
+    # Community Edition has no tombstones: what was deleted comes back from the device.
+    returned = {o: service.operator.client.get((service.operator.namespace, SET, o))[2] for o in removed}
+    shop.trade(50)
+    end = ended(service)
+    assert complaints(service, "collector") == ["ClusterUnreachable", "goes on"]
+    assert complaints(service, "compactor") == []
+    assert restored(service, shop, end, shop.at(end) | returned).different == []
+    assert restored(service, shop, quiet).different == []
