@@ -7,6 +7,7 @@ import contextlib
 import errno
 import itertools
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -147,7 +148,9 @@ def _told(name: str) -> Iterator[None]:
         kind = StoreForbidden if error.errno in FORBIDDING else StoreUnreachable
         raise kind(f"{name}: {error.strerror or _first_line(error)}") from error
     except BaseError as error:
-        raise StoreUnreachable(f"{name}: {_first_line(error)}") from error
+        number = re.search(r"\(os error (\d+)\)", str(error))  # the operating system's, which has no type of its own
+        kind = StoreForbidden if number and int(number[1]) in FORBIDDING else StoreUnreachable
+        raise kind(f"{name}: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:
