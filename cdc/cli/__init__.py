@@ -4,6 +4,20 @@ Every command that fails says one line that names what happened and one that say
 of its error (`cdc.errors`). A traceback is a bug.
 """
 
-from cdc.cli.app import main
+import sys
 
-__all__ = ["main"]
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command in `sys.argv`; end with its exit code."""
+    try:
+        from cdc.cli.app import invoke  # takes a second, in which an interrupt must not end in a traceback
+
+        code = invoke(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+__all__ = ["INTERRUPTED", "main"]

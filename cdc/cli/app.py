@@ -10,6 +10,7 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from cdc import __version__
+from cdc.cli import INTERRUPTED
 from cdc.cli.check import check
 from cdc.cli.consume import consume
 from cdc.cli.demo import demo
@@ -19,8 +20,6 @@ from cdc.cli.restore import restore
 from cdc.cli.run import collect, compact, run
 from cdc.cli.status import status
 from cdc.errors import CdcError, UsageError
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="aerospike-cdc",
@@ -56,11 +55,6 @@ app.command("list")(list_)
 app.command("restore")(restore)
 app.command("consume")(consume)
 app.command("demo")(demo)
-
-
-def main() -> None:
-    """Run a command; end with its exit code."""
-    sys.exit(invoke(sys.argv[1:]))
 
 
 def invoke(arguments: list[str]) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from cdc.archive import Archive
-from cdc.cli import common
+from cdc.cli import INTERRUPTED, common
 from cdc.cli.common import Json
 from cdc.cli.progress import bars
 from cdc.clock import rfc3339, wall_clock
@@ -27,8 +27,6 @@ Existing = Annotated[
     Literal["fail", "keep", "replace"],
     typer.Option("--existing", help="With --into: what becomes of records that are there already."),
 ]
-INTERRUPTED = 130
-
 NamedFile = Annotated[
     Path, typer.Option("--named", help="Where records that were refused or not touched are named, a JSON line each.")
 ]
@@ -71,7 +69,7 @@ def restore(
         _print_plan(made, as_json)
     if dry_run:
         return 0
-    if not yes:
+    if not yes and (made.counts is None or made.counts.touched):
         _ask(made, place)
     try:
         report = _carry_out(settings, archive, made, place, overwrite, existing, named)
@@ -88,9 +86,10 @@ def restore(
 def _place(settings: Settings, into: str) -> Place:
     if not into:
         return Place(settings.aerospike.namespace, settings.aerospike, in_place=True)
-    namespace, _, hosts = into.partition("@")
-    if not namespace:
-        raise UsageError(f"--into {into}: the namespace is missing", "Write NAMESPACE or NAMESPACE@HOST:PORT.")
+    namespace, at, hosts = into.partition("@")
+    if not namespace or (at and not hosts):
+        missing = "hosts are" if namespace else "namespace is"
+        raise UsageError(f"--into {into}: the {missing} missing", "Write NAMESPACE or NAMESPACE@HOST:PORT.")
     if not hosts and namespace == settings.aerospike.namespace:
         raise UsageError(
             f"--into {into} is the namespace itself", "Leave --into out to rewind it, or name another place."
@@ -151,7 +150,7 @@ def _print_report(report: Report, as_json: bool) -> None:
     done = "" if report.complete else " (interrupted: run it again to finish)"
     rate = (report.written + report.removed) / report.seconds if report.seconds else 0
     lines = [
-        f"{report.kind} of {report.namespace} to {rfc3339(report.at)}{done}",
+        f"{report.kind} {'of' if report.kind == 'rewind' else 'into'} {report.namespace} to {rfc3339(report.at)}{done}",
         f"  {report.written:,} written, {report.removed:,} removed, {report.left:,} left as they were, "
         f"{report.expired:,} expired since",
         f"  {report.exact:,} exact, {report.presumed:,} presumed, {report.fuzzy:,} fuzzy",

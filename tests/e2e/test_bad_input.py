@@ -99,9 +99,14 @@ def test_a_missing_segment_is_named(operator: Operator) -> None:
     assert segment.name in refused(operator, 43, "restore", "--at", "latest", "--into", TARGET, "--yes")
 
 
-def test_a_change_in_place_needs_a_yes(operator: Operator) -> None:
+def test_a_change_in_place_needs_a_yes_unless_there_is_nothing_to_do(operator: Operator) -> None:
     archived(operator)
-    assert "--yes" in refused(operator, 2, "restore", "--at", "latest")
+    assert "0 written, 0 removed" in operator.good("restore", "--at", "latest").out
+    before = operator.good("list", "--json").json["windows"][-1]["end"]
+    operator.client.put((operator.namespace, "late", 1), {"a": 1})
+    operator.run("collect", "--once")
+    operator.good("compact", "--once")
+    assert "--yes" in refused(operator, 2, "restore", "--at", before)
 
 
 def test_the_number_of_shards_cannot_be_changed_later(operator: Operator) -> None:
