@@ -101,13 +101,16 @@ class Collector:
         stop: Event,
         success: Callable[[], None] = lambda: None,
         failure: Callable[[CdcError], None] = lambda error: None,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """Work until `stop` is set. `success` is called after every round, `failure` with every error that is got over.
+        """Work until `stop` is set. `success` is called after every round, `failure` with every error that is got over,
+        `note` with what a person should know: a new epoch and why, records kept aside.
 
         What passes (brokers or nodes that do not answer, a shard taken over) is counted, told in `stats` and tried
         again. Everything else is raised, and so is whatever goes wrong before a first round was done.
         """
         failures = 0
+        self.stats.listener = note
         while not stop.is_set():
             try:
                 self._round()

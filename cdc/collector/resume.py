@@ -42,7 +42,7 @@ def resume(
     (asked for after that), `now` the nodes' time.
 
     A new epoch begins where there is no catalog, where it is damaged, and where it does not belong to what Kafka
-    has; `note` is told which and why. Raises BrokerUnreachable, and CatalogError when the disk cannot be written.
+    has; `note` is told why. Raises BrokerUnreachable, and CatalogError when the disk cannot be written.
     """
     catalog: Catalog | None = None
     try:
@@ -60,14 +60,14 @@ def resume(
     if catalog is not None:
         catalog.close()
     epoch = max(now, last.epoch + 1 if last else 0)
-    note(f"shard {shard} begins a new history with a base snapshot: {why}")
+    note(why)
     return Catalog.begin(directory, replace(ShardState.begin(shard, shards, epoch), changes_through=end))
 
 
 def _unfit(catalog: Catalog | None, last: Progress | None) -> str:
     """Why a new epoch must begin; empty: it need not."""
     if catalog is None:
-        return "it has no catalog here"
+        return "there is no catalog of it here"
     state = catalog.state
     if last is None:
         return "Kafka has no progress of it"

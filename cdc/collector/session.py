@@ -120,12 +120,20 @@ class Session:
         membership.ask_again()
         last = {shard: membership.last(shard) for shard in shards}
         end = end_offsets(self.settings.kafka, self._topics.changes, shards)
+        begun: dict[str, list[int]] = {}
         for shard in shards:
+            why: list[str] = []
             self.catalogs[shard] = resume(
                 shard_directory(self.settings.collector.catalog, self.namespace, shard), shard,
                 self.settings.collector.shards, last[shard],
-                self.settings.kafka, self._topics, end[shard], self.times.earliest(), self.stats.note,
+                self.settings.kafka, self._topics, end[shard], self.times.earliest(),
+                why.append,
             )  # fmt: skip
+            for text in why:
+                begun.setdefault(text, []).append(shard)
+        for text, which in begun.items():
+            named = f"{len(which)} shards begin" if len(which) > 1 else f"shard {which[0]} begins"
+            self.stats.note(f"{named} a new history with a base snapshot: {text}")
         self._assignment = membership.assignment
         self.stats.stands(self.catalogs)
 

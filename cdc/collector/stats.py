@@ -1,6 +1,7 @@
 """What a collector has done, for its report and for Prometheus."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,6 +35,7 @@ class Stats:
     errors: Counter[str] = field(default_factory=Counter)
     last_error: CdcError | None = None
     notes: list[str] = field(default_factory=list)
+    listener: Callable[[str], None] = lambda text: None
 
     def looked(self, kind: str, seconds: float) -> None:
         """A look was finished and committed."""
@@ -48,6 +50,8 @@ class Stats:
         metrics.SWEPT.labels(self.namespace).inc(records)
         metrics.DUPLICATES.labels(self.namespace).inc(duplicates)
         metrics.ASIDE.labels(self.namespace).inc(aside)
+        if aside:
+            self.listener(f"{aside:,} records could not be encoded and are kept aside; `status` names them")
 
     def committed(self, columns: Columns, size: int, now: int) -> None:
         """Changes of one shard were committed, `size` bytes of bodies."""
@@ -96,3 +100,4 @@ class Stats:
     def note(self, text: str) -> None:
         """Something that a person should know, such as a new epoch and why; the last hundred are kept."""
         self.notes = [*self.notes[-99:], text]
+        self.listener(text)

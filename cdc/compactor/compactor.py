@@ -80,15 +80,16 @@ class Compactor:
         StoreForbidden if it is there from the start: then the settings are wrong.
         """
         begun = False
+        told = len(self.stats.lost)
         while not stop.is_set():
             try:
                 with self._session() as session:
                     begun = True
                     while not stop.is_set():
-                        lost = len(self.stats.lost)
                         session.turn()
-                        if len(self.stats.lost) > lost:
-                            failure(OffsetsLost("; ".join(self.stats.lost[lost:])))
+                        if len(self.stats.lost) > told:
+                            failure(OffsetsLost("; ".join(self.stats.lost[told:])))
+                            told = len(self.stats.lost)
                         success()
                     session.commit_all()
             except PASSING as error:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from cdc.config import Settings
 from cdc.errors import CdcError
@@ -31,7 +32,7 @@ def run(settings: Settings, roles: Sequence[str], stop: threading.Event, say: Sa
         bodies: dict[str, Callable[..., None]] = {}
         if "collector" in roles:
             collector = stack.enter_context(Collector(settings))
-            bodies["collector"] = collector.run
+            bodies["collector"] = partial(collector.run, note=lambda text: say(f"collector: {text}"))
         if "compactor" in roles:
             bodies["compactor"] = Compactor(settings).run
         running = []
