@@ -110,11 +110,13 @@ def reader_config(settings: KafkaSettings, group: str) -> dict[str, Any]:
         "enable.partition.eof": False,
         "fetch.wait.max.ms": 100,
         "fetch.min.bytes": 1,
-        "fetch.max.bytes": max(32 << 20, settings.max_message_bytes),
-        "fetch.message.max.bytes": max(4 << 20, settings.max_message_bytes),
+        # These count what is compressed, but memory holds it unpacked, with half a kilobyte for each message. A larger
+        # message comes all the same: the first batch of an answer is always whole (KIP-74).
+        "fetch.max.bytes": 4 << 20,
+        "fetch.message.max.bytes": 1 << 20,
         "receive.message.max.bytes": max(64 << 20, 2 * settings.max_message_bytes),
-        "queued.max.messages.kbytes": 32 << 10,
-        "queued.min.messages": 100_000,
+        "queued.max.messages.kbytes": 16 << 10,
+        "queued.min.messages": 10_000,
         "fetch.queue.backoff.ms": 20,  # by default a full queue stops fetching for a whole second
         "check.crcs": True,
         **own(settings),
