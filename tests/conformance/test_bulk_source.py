@@ -197,7 +197,8 @@ def test_sets_are_known_with_their_records(
 ) -> None:
     for key in range(7):
         write(client, namespace, set_name, key, 0)
-    until(lambda: {s.name: s.records for s in source.sets()}.get(set_name) == 7)
+    # A server counts a set's records with their copies on other nodes.
+    until(lambda: {s.name: s.records for s in source.sets()}.get(set_name) in (7, 14))
 
 
 def test_indexes_are_known_while_they_exist(

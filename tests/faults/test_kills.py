@@ -36,12 +36,11 @@ def test_killed_again_and_again_it_loses_nothing_and_calls_nothing_exact_that_is
             service.kill()
         service.start()
         service.archived_past(wall_clock())
-    service.archived_past(wall_clock())
-    service.stop()
+    end = service.settled()
     assert not [line for line in service.said() if "Error" in line]
 
     [window] = windows(service.settings)
-    assert restored(service, shop, window.end).different == []
+    assert restored(service, shop, end).different == []
     for at in dice.sample([moment for moment in moments if moment in window], MOMENTS):
         found = restored(service, shop, at)
         assert found.lies == []
