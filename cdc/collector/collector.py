@@ -90,11 +90,12 @@ class Collector:
         begun = self._session.times.latest()
         if audit:
             self._finish(self._full_look(Kind.AUDIT, range(PARTITIONS)))
-        while self.stats.resolved_at < begun:
+        while True:
             left_ms = begun + self._session.times.skew_ms - self._session.times.earliest()
             time.sleep(max(0, left_ms + 1) / 1000)
             self._sweep(reconciling=True)
-        return self.stats
+            if self.stats.resolved_at >= begun:
+                return self.stats
 
     def run(
         self,
@@ -181,7 +182,9 @@ class Collector:
         self._rate = look.size / max(self._own.sweep_every_s, time.monotonic() - began)
         overlooked = missed(session.catalogs, self._doubts)
         if len(overlooked):
-            self.stats.note(f"{len(overlooked)} partitions hold records that no sweep has shown; they are audited")
+            self.stats.note(
+                f"no sweep has brought a record of {len(overlooked)} partitions: they are read in full"
+            )
             self._finish(self._full_look(Kind.AUDIT, overlooked.tolist()))
         if before is not None:
             began = time.monotonic()
@@ -201,7 +204,8 @@ class Collector:
         limit = self._own.transaction_bytes // PIECES
         oldest = min(c.state.resolved_at for c in self._session.catalogs.values() if c.state.based)
         pause_s = max(0.0, (self._session.times.earliest() - oldest) / 1000)
-        if self._rate is None or pause_s > 10 * self._own.sweep_every_s + 10:
+        set_back = self._session.swept_at == BEGINNING
+        if self._rate is None or set_back or pause_s > 10 * self._own.sweep_every_s + 10:
             return Pace.unknown(limit)
         return Pace.expecting(limit, 2 * self._rate * pause_s)
 

@@ -44,6 +44,8 @@ class Look:
         session.deliver(parcels(piece, session.catalogs, session.allowance, session.stats))
         self.remaining, self.size = left, self.size + size
         if not len(left):
+            if self.kind == Kind.SWEEP:
+                session.swept_at = self._started_at
             session.stats.looked(self.kind, time.monotonic() - self._began)
         return bool(len(left))
 
@@ -54,7 +56,7 @@ class Look:
         shards = session.settings.collector.shards
         started_at = session.times.earliest()
         self._started_at = self._started_at or started_at
-        since = lower_bound(self.kind, session.catalogs, partitions, session.allowance)
+        since = lower_bound(self.kind, session.catalogs, partitions, session.allowance, session.swept_at)
         observed = session.source.observe(partitions.tolist(), since)
         later = self.remaining[self.remaining > partitions[-1]]
         return Piece(

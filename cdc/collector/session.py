@@ -20,6 +20,7 @@ from cdc.collector.stats import Stats
 from cdc.collector.sweep import Allowance
 from cdc.config import Settings
 from cdc.errors import CatalogError, CdcError, Fenced, KafkaError, SourceError
+from cdc.model import BEGINNING
 from cdc.source import Source
 from cdc.topics import Membership, Publisher, Topics, end_offsets
 from cdc.topics.membership import Assignment
@@ -44,6 +45,7 @@ class Session:
         self.times = Times(
             lambda: clock() + self._offsets[0], lambda: clock() + self._offsets[1], self.allowance.skew_ms
         )
+        self.swept_at: int | None = None  # see `sweep.lower_bound`
         self.beside = ThreadPoolExecutor(1, "look-ahead")
         self._clock = clock
         self._after_commit = after_commit
@@ -134,6 +136,9 @@ class Session:
         for text, which in begun.items():
             named = f"{len(which)} shards begin" if len(which) > 1 else f"shard {which[0]} begins"
             self.stats.note(f"{named} a new history with a base snapshot: {text}")
+        known = max((int(c.state.watermark.max()) for c in self.catalogs.values()), default=BEGINNING)
+        # Clocks that were set back while nobody looked: how far back what was written since goes is not known.
+        self.swept_at = BEGINNING if self.times.earliest() < known else None
         self._assignment = membership.assignment
         self.stats.stands(self.catalogs)
 
@@ -163,10 +168,15 @@ class Session:
         if time.monotonic() - self._clocks_at < CLOCKS_EVERY_S:
             return
         clocks = source.clocks()
+        before = self._offsets[0]
         self._offsets = (
             min(c.offset_ms - c.error_ms for c in clocks.values()),
             max(c.offset_ms + c.error_ms for c in clocks.values()),
         )
+        if self.swept_at is not None and self._offsets[0] < before - self.allowance.skew_ms:
+            unwatched_ms = round((time.monotonic() - self._clocks_at) * 1000)
+            self.swept_at = min(self.swept_at, self.times.earliest() - unwatched_ms)
+            self.stats.note(f"a node's clock went back by {before - self._offsets[0]} ms")
         for node, clock in clocks.items():
             metrics.CLOCK_OFFSET.labels(self.namespace, node).set(clock.offset_ms / 1000)
         self._clocks_at = time.monotonic()

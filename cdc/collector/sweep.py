@@ -50,11 +50,19 @@ class Allowance:
     skew_ms: int
 
 
-def lower_bound(kind: Kind, catalogs: Mapping[int, Catalog], partitions: I64, allowance: Allowance) -> int | None:
-    """The lowest LUT to ask for; None: every record."""
+def lower_bound(
+    kind: Kind, catalogs: Mapping[int, Catalog], partitions: I64, allowance: Allowance, swept_at: int | None = None
+) -> int | None:
+    """The lowest LUT to ask for; None: every record.
+
+    `swept_at` is when the last sweep began, by the nodes' clocks as they are now (None: not known). Watermarks never go
+    back; where clocks did, what was written since that sweep has a LUT below them.
+    """
     if kind != Kind.SWEEP:
         return None
     lowest = min(int(_of(c.state, c.state.watermark, partitions).min()) for c in touched(catalogs, partitions))
+    if swept_at is not None:
+        lowest = min(lowest, swept_at - allowance.skew_ms)
     return max(BEGINNING, lowest - allowance.overlap_ms)
 
 

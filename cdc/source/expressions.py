@@ -45,7 +45,10 @@ def _call(operation: int, *operands: bytes) -> bytes:
 LUT = _call(_LAST_UPDATE)
 """Projects the last-update-time, in nanoseconds since 1970."""
 NODE_NOW = _call(_ADD, _call(_DIV, LUT, _int(NS_PER_MS)), _call(_SINCE_UPDATE))
-"""Projects the node's own clock, in milliseconds since 1970, from any record."""
+"""Projects the node's own clock, in milliseconds since 1970, from any record that TELLS_TIME."""
+TELLS_TIME = _call(_GE, _call(_SINCE_UPDATE), _int(1))
+"""True for records updated before the node's now. For one with a later LUT (its clock was set back, or another node
+wrote it) the server says 0 for the time since, and the sum would be that LUT (`eval_meta_since_update` of `exp.c`)."""
 
 
 def lut_at_least(ms: int) -> bytes:

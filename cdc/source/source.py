@@ -174,8 +174,9 @@ class Source:
     def _sample(self, partitions: list[int]) -> NodeClock | None:
         before = self._clock()
         frames = query(
-            self.cluster, self.namespace, partitions, project=expressions.NODE_NOW, connections=1, sample_max=1
-        )
+            self.cluster, self.namespace, partitions, filter=expressions.TELLS_TIME, project=expressions.NODE_NOW,
+            connections=1, sample_max=1,
+        )  # fmt: skip
         times = codec.projections(frames)
         return _between(int(times.value[0]), before, self._clock(), 1) if len(times) else None
 

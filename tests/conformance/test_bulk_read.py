@@ -200,6 +200,7 @@ def test_a_filter_on_the_last_update_time_is_a_lower_bound(
         (expressions.lut_at_least(0), exp.GE(exp.LastUpdateTime(), 0)),
         (expressions.lut_at_least(1_795_000_000_123), exp.GE(exp.LastUpdateTime(), 1_795_000_000_123_000_000)),
         (expressions.LUT, exp.LastUpdateTime()),
+        (expressions.TELLS_TIME, exp.GE(exp.SinceUpdateTime(), 1)),
         (expressions.NODE_NOW, exp.Add(exp.Div(exp.LastUpdateTime(), 1_000_000), exp.SinceUpdateTime())),
         (expressions.in_sets(["abc"]), exp.Eq(exp.SetName(), "abc")),
         (expressions.in_sets([""]), exp.Eq(exp.SetName(), "")),

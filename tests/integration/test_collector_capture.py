@@ -176,3 +176,37 @@ def test_a_digest_look_that_shows_a_stranger_has_its_partition_audited(scene: Sc
         collector.run_once()
     assert scene.captured() == scene.truth()
     assert scene.of(500).origin.tolist() == [Origin.AUDIT]
+
+
+@pytest.mark.emulator_only
+@pytest.mark.parametrize("restarted", [False, True])
+def test_while_a_clock_is_set_back_sweeps_still_show_what_is_written(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    """Its LUT lies below the watermark: it is told as of its detection, with all that may have hidden it."""
+    assert scene.emulator is not None
+    monkeypatch.setattr("cdc.collector.session.CLOCKS_EVERY_S", 0)
+    node = next(iter(scene.emulator.nodes))
+    for i in range(20):
+        scene.put(i, i)
+
+    def meanwhile() -> int:
+        node.step_clock(-60_000)
+        scene.client.remove(scene.key(7))  # a rewritten record would keep its LUT
+        scene.put(7, 1_000)
+        return time.time_ns() // 1_000_000
+
+    with scene.collector() as collector:
+        collector.run_once()
+        if not restarted:
+            before = meanwhile()
+            collector.run_once()
+    if restarted:
+        before = meanwhile()
+        scene.once()
+    assert scene.captured() == scene.truth()
+    newest = scene.of(7)
+    assert newest.origin[-1] == Origin.SWEEP
+    assert newest.effective_at[-1] > newest.lut[-1]
+    assert newest.unobserved_since[-1] < before
+    node.step_clock(60_000)

@@ -95,6 +95,13 @@ def test_the_lower_bound_is_the_lowest_watermark_less_the_overlap(catalogs: dict
     assert lower_bound(Kind.AUDIT, catalogs, EVERYTHING, ALLOWANCE) is None
 
 
+def test_where_clocks_went_back_the_lower_bound_goes_back_too(catalogs: dict[int, Catalog]) -> None:
+    looked(catalogs, observed([]), Kind.BASE, at=50_000)
+    assert lower_bound(Kind.SWEEP, catalogs, EVERYTHING, ALLOWANCE, swept_at=50_000) == 48_750
+    assert lower_bound(Kind.SWEEP, catalogs, EVERYTHING, ALLOWANCE, swept_at=20_000) == 18_750
+    assert lower_bound(Kind.SWEEP, catalogs, EVERYTHING, ALLOWANCE, swept_at=0) == 0
+
+
 def test_a_clock_set_back_does_not_take_the_watermark_back(catalogs: dict[int, Catalog]) -> None:
     looked(catalogs, observed([]), Kind.BASE, at=50_000)
     looked(catalogs, observed([]), at=20_000)
