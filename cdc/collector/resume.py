@@ -67,7 +67,7 @@ def resume(
 def _unfit(catalog: Catalog | None, last: Progress | None) -> str:
     """Why a new epoch must begin; empty: it need not."""
     if catalog is None:
-        return "there is no catalog of it here"
+        return "no catalog is here"
     state = catalog.state
     if last is None:
         return "Kafka has no progress of it"

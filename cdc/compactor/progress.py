@@ -7,7 +7,6 @@ relied on when its first progress was seen and none of its changes was lost.
 from dataclasses import replace
 
 from cdc.archive import Epoch
-from cdc.clock import rfc3339
 from cdc.topics import Progress
 from cdc.topics.progress import Kind
 
@@ -25,7 +24,7 @@ def begin(epochs: Epochs, progress: Progress, *, first: bool) -> Epochs:
     began = Epoch(number=len(epochs) + 1, began_at=progress.epoch, changes_from=progress.changes_from)
     if not first or progress.sweep:
         return (*epochs, replace(began, ended="the beginning of its base snapshot is no longer in Kafka"))
-    return (*_ended(epochs, f"a base snapshot began from nothing at {rfc3339(progress.epoch)}"), began)
+    return (*_ended(epochs, "a base snapshot began from nothing"), began)
 
 
 def fold(epochs: Epochs, progress: Progress) -> Epochs:

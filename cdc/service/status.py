@@ -6,14 +6,14 @@ from cdc.archive import Archive, Hole, LocalStore, Manifest, Window
 from cdc.clock import Clock, wall_clock
 from cdc.config import Settings
 from cdc.errors import ObjectMissing
-from cdc.topics import Aside, Progress, Topics, end_offsets, kept_aside, last_progress
+from cdc.topics import Aside, Progress, Topics, kept_aside, last_progress
 
 
 @dataclass(frozen=True, slots=True)
 class ShardStatus:
     """One shard. `captured` is the collector's last progress; `archived_to` the archive's resolved timestamp (ms).
 
-    `archive_lag` are the offsets of the changes topic that the archive does not have yet, markers included.
+    `archive_lag` are the offsets of the changes topic up to that progress that the archive does not have yet.
     """
 
     shard: int
@@ -53,7 +53,6 @@ def status(settings: Settings, clock: Clock = wall_clock) -> Status:
     """Asks Kafka and reads the archive's manifests. Raises BrokerUnreachable, TopicMismatch and ArchiveError."""
     topics = Topics(settings.kafka.prefix, settings.aerospike.namespace)
     shards = topics.shards(settings.kafka)
-    ends = end_offsets(settings.kafka, topics.changes, shards)
     try:
         archive = Archive.open(LocalStore(settings.archive.path), settings.aerospike.namespace)
     except ObjectMissing:
@@ -66,7 +65,9 @@ def status(settings: Settings, clock: Clock = wall_clock) -> Status:
     for shard, manifest in zip(shards, manifests, strict=True):
         done = manifest.next_changes if manifest else 0
         resolved = manifest.epochs[-1].resolved_at if manifest and manifest.epochs else 0
-        found.append(ShardStatus(shard, last[shard], resolved, max(0, ends[shard] - done)))
+        captured = last[shard]
+        through = captured.changes_through if captured else 0
+        found.append(ShardStatus(shard, captured, resolved, max(0, through - done)))
     return Status(
         topics.namespace,
         clock(),

@@ -60,7 +60,7 @@ def test_resolved_and_reconciled_never_go_back() -> None:
 
 def test_a_new_base_from_nothing_ends_the_epoch_before_it() -> None:
     one, two = folded(BASE, sweep(1, 990, 5000), replace(BASE, epoch=9000, observed_at=9500, changes_from=3))
-    assert one.ended == "a base snapshot began from nothing at 1970-01-01T00:00:09.000Z"
+    assert one.ended == "a base snapshot began from nothing"
     assert (two.number, two.began_at, two.recoverable_from, two.changes_from) == (2, 9000, 9500, 3)
 
 
