@@ -182,9 +182,7 @@ class Collector:
         self._rate = look.size / max(self._own.sweep_every_s, time.monotonic() - began)
         overlooked = missed(session.catalogs, self._doubts)
         if len(overlooked):
-            self.stats.note(
-                f"no sweep has brought a record of {len(overlooked)} partitions: they are read in full"
-            )
+            self.stats.note(f"no sweep has brought a record of {len(overlooked)} partitions: they are read in full")
             self._finish(self._full_look(Kind.AUDIT, overlooked.tolist()))
         if before is not None:
             began = time.monotonic()
