@@ -15,7 +15,7 @@ from cdc.replayer.slices import Slice
 from cdc.replayer.target import Target
 from cdc.replayer.writer import Writer
 
-KEPT_BYTES = 64 << 20
+KEPT_BYTES = 32 << 20
 """What is read before the first write is kept up to so much; beyond it is read again when it is written."""
 
 

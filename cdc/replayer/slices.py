@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cdc.archive import SegmentInfo, Store, Versions, View, views
+from cdc.archive.versions import first_of_digest
 from cdc.model import DIGEST_SIZE, U8
 from cdc.replayer.report import Counts
 from cdc.replayer.versions import (
@@ -19,8 +20,8 @@ from cdc.replayer.versions import (
     states,
 )
 
-SLICE_BYTES = 8 << 20
-"""About how much of uncompressed versions a slice holds. A worker needs some five times as much."""
+SLICE_BYTES = 4 << 20
+"""About how much of uncompressed versions a slice holds. A worker needs up to ten times as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,11 @@ def of_rewind(
 
 
 def _kept(digests: U8, view: View) -> float:
-    """About which share of a view's rows has these digests (sorted), within their span. Digests are spread evenly."""
+    """About which share of a view's rows has these digests (sorted, one for each later version), within their span.
+
+    Digests are spread evenly; a record has, beside its later versions, the one that it is brought back to.
+    """
     first, last = (int.from_bytes(digests[i].tobytes(), "big") for i in (0, -1))
     span = (last - first) / (1 << 8 * DIGEST_SIZE)
-    return min(1.0, max(len(digests), 1) / max(span * view.rows, 1.0))
+    rows = len(digests) + np.count_nonzero(first_of_digest(digests))
+    return min(1.0, rows / max(span * view.rows, 1.0))
