@@ -8,8 +8,8 @@ from collections import Counter
 from cdc.clock import wall_clock
 from tests.fixtures.service import Service, restored, windows, writing
 
-KILLS = 5
-MOMENTS = 4
+KILLS = 4
+MOMENTS = 3
 
 
 def told_twice(service: Service) -> dict[str, int]:
