@@ -7,7 +7,7 @@ import pytest
 
 from cdc.clock import rfc3339, wall_clock
 from cdc.errors import CaptureIncomplete
-from tests.fixtures.commands import TARGET, Operator
+from tests.fixtures.commands import TARGET, Operator, write_badly_named_bin
 
 
 def captured(operator: Operator) -> None:
@@ -114,6 +114,24 @@ def test_a_record_that_cannot_be_encoded_is_named_and_kept_and_the_sweep_goes_on
     operator.good("compact", "--once")
     counts = operator.good("restore", "--at", "latest", "--into", TARGET, "--dry-run", "--json").json["counts"]
     assert (counts["write"], counts["exact"], counts["fuzzy"]) == (30, 30, 1)
+
+
+def test_a_rewind_undoes_what_could_only_be_kept_aside(operator: Operator) -> None:
+    key = (operator.namespace, "odd", "old")
+    operator.client.put(key, {"a": 1})
+    operator.good("collect", "--once")
+    operator.good("compact", "--once")
+    before = operator.good("list", "--json").json["windows"][-1]["end"]
+    write_badly_named_bin(operator, "old")
+    write_badly_named_bin(operator, "new")
+    assert operator.run("collect", "--once").code == CaptureIncomplete.exit_code
+    operator.good("collect", "--once")  # so that the window ends after they were seen
+    operator.good("compact", "--once")
+    after = operator.good("restore", "--at", "latest", "--dry-run", "--json").json["counts"]
+    assert (after["write"], after["remove"], after["leave"], after["exact"], after["fuzzy"]) == (0, 0, 2, 0, 2)
+    operator.good("restore", "--at", before, "--yes")
+    assert operator.client.get(key)[2] == {"a": 1}
+    assert operator.client.exists((operator.namespace, "odd", "new"))[1] is None
 
 
 @pytest.mark.emulator_only
