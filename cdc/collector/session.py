@@ -27,6 +27,8 @@ from cdc.topics.membership import Assignment
 from cdc.wire import Cluster
 
 CLOCKS_EVERY_S = 10.0
+SET_BACK_MS = 2_000
+"""A node's clock that went back by so much is told of."""
 
 
 class Session:
@@ -176,7 +178,9 @@ class Session:
         if self.swept_at is not None and self._offsets[0] < before - self.allowance.skew_ms:
             unwatched_ms = round((time.monotonic() - self._clocks_at) * 1000)
             self.swept_at = min(self.swept_at, self.times.earliest() - unwatched_ms)
-            self.stats.note(f"a node's clock went back by {before - self._offsets[0]} ms")
+            # Less may only be a measurement that is less sharp than the one before.
+            if before - self._offsets[0] > SET_BACK_MS:
+                self.stats.note(f"a node's clock went back by about {(before - self._offsets[0]) / 1000:.0f} s")
         for node, clock in clocks.items():
             metrics.CLOCK_OFFSET.labels(self.namespace, node).set(clock.offset_ms / 1000)
         self._clocks_at = time.monotonic()
