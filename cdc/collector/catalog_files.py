@@ -126,7 +126,7 @@ def open_journal(directory: Path, number: int) -> tuple[BinaryIO, list[Batch]]:
     """The journal, ready to append to, and its batches; a torn end is cut off. Raises CatalogError."""
     path = journal_path(directory, number)
     try:
-        file = path.open("a+b")
+        file = path.open("a+b", buffering=0)  # what a full disk refuses must not be tried again when it is closed
         file.seek(0)
         raw = file.read()
         batches, end = [], 0
@@ -147,8 +147,9 @@ def append(file: BinaryIO, batch: Batch) -> int:
     body = b"".join(parts)
     head = _BATCH.pack(_BATCH_MAGIC, len(batch.state), len(batch.put), len(batch.out), zlib.crc32(body))
     try:
-        file.write(head + body)
-        file.flush()
+        left = memoryview(head + body)
+        while left:
+            left = left[file.write(left) :]
     except OSError as error:
         raise CatalogError(f"the catalog's journal {file.name} cannot be written: {error}") from error
     return len(head) + len(body)

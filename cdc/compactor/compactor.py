@@ -14,7 +14,7 @@ from cdc.clock import Clock, wall_clock
 from cdc.compactor import sets
 from cdc.compactor.inbox import Inbox
 from cdc.config import Settings
-from cdc.errors import BrokerUnreachable, CdcError, OffsetsLost, StoreForbidden, StoreUnreachable
+from cdc.errors import ArchiveError, BrokerUnreachable, CdcError, OffsetsLost, StoreForbidden, StoreUnreachable
 from cdc.topics import ChangeReader, ProgressReader, Topics, end_offsets
 from cdc.topics.offsets import list_offsets, topic_ids
 
@@ -78,8 +78,10 @@ class Compactor:
         `success` is called after every round, `failure` with every error that is got over: an unreachable broker or
         store and a full disk are tried again, a gap in Kafka ends the epoch. Raises every other error, and
         StoreForbidden if it is there from the start: then the settings are wrong.
+
+        After an error of the store only a commit is a success: reading from Kafka says nothing of a full disk.
         """
-        begun = False
+        begun = doubtful = False
         told = len(self.stats.lost)
         while not stop.is_set():
             try:
@@ -95,6 +97,7 @@ class Compactor:
             except PASSING as error:
                 if isinstance(error, StoreForbidden) and not begun:
                     raise
+                doubtful = doubtful or isinstance(error, ArchiveError)
                 failure(error)
                 stop.wait(RETRY_S)
 
@@ -115,6 +118,7 @@ class _Session:
         self.inboxes = {k: Inbox.after(m) for k, m in manifests.items()}
         self._written_at = dict.fromkeys(self.inboxes, clock())
         self._lag_at = 0
+        self.commits = 0
         self.topics.ensure(self._kafka, archive.shards)
         self._ids = topic_ids(self._kafka, (self.topics.changes, self.topics.progress))
         self._step_over_gaps(lost=False)
@@ -185,6 +189,7 @@ class _Session:
             )
         )
         inbox.committed(manifest)
+        self.commits += 1
         self._written_at[shard] = self._clock()
         self._count(written, sets_made=0, skipped=inbox.skipped)
         inbox.skipped = 0
