@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdc.collector import catalog as catalog_module
+from cdc.collector import catalog_files as files
 from cdc.collector.catalog import Catalog
 from cdc.collector.entries import ENTRY_SIZE, Entries, digests_of, find, keys_of
 from cdc.collector.state import Floors, ShardState
@@ -210,3 +211,10 @@ def test_a_state_reads_back_as_it_was_written(moments: list[tuple[int, int]], sw
     assert back.floors.of(digests(2, 9)).tolist() == [6, 0]
     with pytest.raises(CatalogError):
         ShardState.from_json(b'{"shard": 1}')
+
+
+def test_a_full_disk_is_told_once_and_not_again_when_the_journal_is_closed() -> None:
+    journal = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115 - that closing it does not fail is the point
+    with pytest.raises(CatalogError, match="No space left"):
+        files.append(journal, files.Batch(b"{}", entries([1, 2]), digests(3)))
+    journal.close()
