@@ -78,6 +78,9 @@ class Catalog:
 
     def lookup(self, digests: U8) -> tuple[Bool, Entries]:
         """Which of the digests are known, and their entries, row by row (zeros where unknown)."""
+        if not len(self):  # a base snapshot from nothing asks for every record
+            nothing = Entries(*(np.zeros(len(digests), column.dtype) for column in _columns(Entries.empty())))
+            return np.zeros(len(digests), np.bool_), nothing
         key, high, low = keys_of(digests)
         in_overlay = find(self._overlay, key, high, low)
         in_base = find(self._base, key, high, low)

@@ -213,6 +213,8 @@ class Publisher:
     def _open(self) -> None:
         with mapped("start a transactional producer"):
             producer = Producer(producer_config(self._settings, self._id))
+            # Asked before the first connection stands, librdkafka asks for the producer's id again half a second later.
+            producer.list_topics(self._topics.changes, self._settings.timeout_s)
             _retried(lambda: producer.init_transactions(self._settings.timeout_s), self._settings.timeout_s)
         self._producer = producer
 
