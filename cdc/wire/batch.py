@@ -7,7 +7,7 @@ into the next round, to the owners of that moment, with a back-off that grows wh
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -168,7 +168,7 @@ def _rounds(work: _Work, *, frames: bool) -> Iterator[tuple[I64, Frame]]:
 
 
 def _round(
-    work: _Work, owners: dict[int, Node], pending: I64, frames: bool
+    work: _Work, owners: Mapping[int, Node], pending: I64, frames: bool
 ) -> Generator[tuple[I64, Frame], None, list[None]]:
     nodes = sorted(set(owners.values()), key=lambda node: node.name)
     number = {node: i for i, node in enumerate(nodes)}

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
@@ -48,6 +48,7 @@ class Cluster:
         self._context = tls_context(settings.tls)
         self._sessions = Sessions(settings)
         self._idle: dict[str, list[Connection]] = {}
+        self._owned: dict[str, tuple[list[tuple[Node, str]], Mapping[int, Node]]] = {}
         self._lock = threading.Lock()
         self._closed = False
         try:
@@ -103,29 +104,27 @@ class Cluster:
         """Each node's server version as numbers: (8, 1, 2, 0)."""
         return {node: _numbers(self.info(node, "build")) for node in self.nodes()}
 
-    def owners(self, namespace: str) -> dict[int, Node]:
+    def owners(self, namespace: str) -> Mapping[int, Node]:
         """Partition to the node that is its working master now. Partitions that nobody serves are missing.
 
         NamespaceUnknown when no node has the namespace. Nodes that do not answer are left out; where two claim a
         partition the newer regime holds, and its true owner answers the other's requests with result 11 anyway.
         """
-        owner: dict[int, Node] = {}
-        regime: dict[int, int] = {}
-        known = False
+        answers = []
         for node in self.nodes():
             try:
-                answer = self.info(node, "replicas")
+                answers.append((node, self.info(node, "replicas")))
             except ClusterUnreachable:
                 continue
-            claim = parse_replicas(answer).get(namespace)
-            if claim is None:
-                continue
-            known = True
-            for partition in claim.partitions:
-                if claim.regime >= regime.get(partition, -1):
-                    owner[partition], regime[partition] = node, claim.regime
-        if not known and namespace not in self.namespaces():
+        # Told anew with every query, the same again almost always: thousands of partitions are not parsed for nothing.
+        before = self._owned.get(namespace)
+        if before is not None and before[0] == answers:
+            return before[1]
+        claims = [(node, parse_replicas(answer).get(namespace)) for node, answer in answers]
+        if all(claim is None for _, claim in claims) and namespace not in self.namespaces():
             raise NamespaceUnknown(f"the cluster has no namespace {namespace!r}; it has {', '.join(self.namespaces())}")
+        owner = strongest((node, claim) for node, claim in claims if claim is not None)
+        self._owned[namespace] = (answers, owner)
         return owner
 
     @contextmanager
@@ -183,6 +182,14 @@ class Claim:
 
     regime: int
     partitions: tuple[int, ...]
+
+
+def strongest(claims: Iterable[tuple[Node, Claim]]) -> dict[int, Node]:
+    """Partition to owner: of several nodes that claim one, the one with the highest regime, the last of equal ones."""
+    owner: dict[int, Node] = {}
+    for node, claim in sorted(claims, key=lambda each: each[1].regime):  # stable
+        owner |= dict.fromkeys(claim.partitions, node)
+    return owner
 
 
 def parse_replicas(answer: str) -> dict[str, Claim]:

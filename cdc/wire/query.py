@@ -7,7 +7,7 @@ the owners of that moment, with a back-off that grows while nothing gets done.
 import itertools
 import struct
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -172,14 +172,16 @@ def _round(
     return np.sort(np.concatenate(left)), why[-1] if why else "no node owns them"
 
 
-def divide(owners: dict[int, Node], pending: I64, connections: int) -> list[tuple[Node, I64]]:
+def divide(owners: Mapping[int, Node], pending: I64, connections: int) -> list[tuple[Node, I64]]:
     """Each owner's share of the partitions, in as many equal pieces as it gets connections."""
-    shares: dict[Node, list[int]] = {}
+    shares: dict[str, list[int]] = {}
+    nodes = {node.name: node for node in owners.values()}
     for partition in pending.tolist():
         if partition in owners:
-            shares.setdefault(owners[partition], []).append(partition)
+            shares.setdefault(owners[partition].name, []).append(partition)
     pieces = []
-    for node, share in shares.items():
+    for name, share in shares.items():
+        node = nodes[name]
         count = max(1, min(connections, len(share) // SMALLEST_PIECE))
         pieces += [(node, piece) for piece in np.array_split(np.array(share, np.int64), count)]
     return pieces
