@@ -25,6 +25,8 @@ def measure(bench: Bench) -> str:
     captured = {role.extra["captured"] for role in ours}
     bench.check("the base snapshot has every record", captured == {bench.records}, str(sorted(captured)))
     base = bench.add(PART, "collector, into Kafka", [role.work for role in ours], bench.records)
+    looks = [Cost(role.extra["look_s"]["BASE"], role.work.cpu_s) for role in ours]
+    bench.add(PART, "  of it from its first request on", looks, bench.records, "the rest is connecting and joining")
     whole = [Cost(**role.extra["run_once"]) for role in ours]
     bench.add(PART, "  with the first sweep and reconciling", whole, bench.records)
     bench.add(PART, "  before it: interpreter and imports", [role.ready for role in ours], 0)
