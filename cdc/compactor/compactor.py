@@ -14,7 +14,15 @@ from cdc.clock import Clock, wall_clock
 from cdc.compactor import sets
 from cdc.compactor.inbox import Inbox
 from cdc.config import Settings
-from cdc.errors import ArchiveError, BrokerUnreachable, CdcError, OffsetsLost, StoreForbidden, StoreUnreachable
+from cdc.errors import (
+    ArchiveError,
+    BrokerUnreachable,
+    CdcError,
+    KafkaError,
+    OffsetsLost,
+    StoreForbidden,
+    StoreUnreachable,
+)
 from cdc.topics import ChangeReader, ProgressReader, Topics, end_offsets
 from cdc.topics.offsets import list_offsets, topic_ids
 
@@ -94,8 +102,11 @@ class Compactor:
                             told = len(self.stats.lost)
                         success()
                     session.commit_all()
-            except PASSING as error:
-                if isinstance(error, StoreForbidden) and not begun:
+            except CdcError as error:
+                # A bare KafkaError is a code without a name of its own: brokers have many for what passes.
+                if not (isinstance(error, PASSING) or type(error) is KafkaError):
+                    raise
+                if not begun and not isinstance(error, BrokerUnreachable | StoreUnreachable):
                     raise
                 doubtful = doubtful or isinstance(error, ArchiveError)
                 failure(error)

@@ -23,7 +23,8 @@ UNREACHABLE = frozenset({
     Code._WAIT_COORD, Code._WAIT_CACHE, Code.REQUEST_TIMED_OUT, Code.COORDINATOR_NOT_AVAILABLE, Code.NOT_COORDINATOR,
     Code.COORDINATOR_LOAD_IN_PROGRESS, Code.BROKER_NOT_AVAILABLE, Code.LEADER_NOT_AVAILABLE, Code.NETWORK_EXCEPTION,
     Code.NOT_LEADER_FOR_PARTITION, Code.NOT_ENOUGH_REPLICAS, Code.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
-    Code.KAFKA_STORAGE_ERROR, Code.UNSTABLE_OFFSET_COMMIT,
+    Code.KAFKA_STORAGE_ERROR, Code.UNSTABLE_OFFSET_COMMIT, Code.UNKNOWN_LEADER_EPOCH, Code.FENCED_LEADER_EPOCH,
+    Code.OFFSET_NOT_AVAILABLE, Code.REPLICA_NOT_AVAILABLE, Code.CONCURRENT_TRANSACTIONS,
 })  # fmt: skip
 LOST = frozenset({Code._AUTO_OFFSET_RESET, Code.OFFSET_OUT_OF_RANGE})
 MISSING = frozenset({Code._UNKNOWN_TOPIC, Code._UNKNOWN_PARTITION, Code.UNKNOWN_TOPIC_OR_PART})
@@ -46,6 +47,8 @@ def failure(error: Code, doing: str) -> KafkaError:
         return TopicMismatch(text, "The topic is gone or has fewer partitions; a collector creates it.")
     if code in TOO_LARGE:
         return TopicMismatch(text, "Raise kafka.max_message_bytes and the topic's max.message.bytes.")
+    if error.retriable():
+        return BrokerUnreachable(text)
     return KafkaError(text)
 
 

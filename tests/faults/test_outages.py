@@ -1,5 +1,6 @@
 """What the service stands on goes away for a while: it says so once, is not healthy, tries again, and loses nothing."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,13 @@ def complaints(service: Service, role: str) -> list[str]:
     """What a role said of the trouble it was in and out of, without the details."""
     said = [line for line in service.said() if line.startswith(f"{role}: ")]
     return [line.split(": ")[1] for line in said if line.endswith(("; trying again", ": goes on"))]
+
+
+def assert_told(said: list[str], first: str) -> None:
+    """An outage is told by its name and so is its end. What returns may go once more, and is then told once more; but
+    nothing is told twice in a row."""
+    assert (said[0], said[-1]) == (first, "goes on")
+    assert all(a != b for a, b in itertools.pairwise(said))
 
 
 def running(service: Service, orders: int) -> Shop:
@@ -42,8 +50,8 @@ def test_kafka_is_killed_in_the_middle_of_its_work(service: Service, kafka: Embe
             kafka.start()
         service.until(lambda: service.health()[0] == 200, "it does not get well")
     end = service.settled()
-    assert complaints(service, "collector") == ["BrokerUnreachable", "goes on"]
-    assert complaints(service, "compactor") == ["BrokerUnreachable", "goes on"]
+    for role in ("collector", "compactor"):
+        assert_told(complaints(service, role), "BrokerUnreachable")
     assert restored(service, shop, end).different == []
     assert restored(service, shop, during).lies == []
 
@@ -63,7 +71,7 @@ def test_the_archive_cannot_be_written_for_a_while(service: Service, tmp_path: P
         service.until(lambda: service.health()[0] == 200, "it does not get well")
     end = service.settled()
     assert complaints(service, "collector") == []
-    assert complaints(service, "compactor") == ["StoreForbidden", "goes on"]
+    assert_told(complaints(service, "compactor"), "StoreForbidden")
     assert restored(service, shop, end).different == []
     assert restored(service, shop, during).lies == []
 
@@ -108,7 +116,7 @@ def test_the_cluster_goes_away_and_returns_with_records_that_were_deleted(servic
 
     service.until(captured, "what came back is not captured")
     end = service.settled()
-    assert complaints(service, "collector") == ["ClusterUnreachable", "goes on"]
+    assert_told(complaints(service, "collector"), "ClusterUnreachable")
     assert complaints(service, "compactor") == []
     assert restored(service, shop, end, shop.at(end) | returned).different == []
     assert restored(service, shop, between, shop.at(between) | returned).lies == []
