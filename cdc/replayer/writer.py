@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+import cdc.codec.batch_kernels  # noqa: F401  compiled before a TTL is reckoned from now, not between
 from cdc import codec
 from cdc.codec.decode import encode_content, to_python
 from cdc.model import I32, I64, Bodies, Bool

@@ -7,6 +7,7 @@ import aerospike
 import numpy as np
 import pytest
 
+import cdc.codec.batch_kernels  # noqa: F401  compiled before a TTL is reckoned from now, not between
 from cdc import codec
 from cdc.codec import msgpack
 from cdc.codec.values_plain import GeoJSON, HyperLogLog, List, Map, Raw
