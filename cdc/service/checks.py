@@ -1,7 +1,6 @@
 """Whether everything that the settings name can do its part: one rule after another, changing nothing."""
 
 import os
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,6 +21,7 @@ from cdc.errors import (
     StoreForbidden,
 )
 from cdc.model import PARTITIONS
+from cdc.service.http import listen
 from cdc.source import facts
 from cdc.topics import Topics
 from cdc.wire import Cluster
@@ -162,13 +162,5 @@ def _unwritable(path: Path) -> str:
 
 
 def _http(settings: Settings) -> str:
-    host, port = settings.http.host, settings.http.port
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        with socket.create_server((host, port), family=family):
-            return f"{host}:{port}"
-    except OSError as error:
-        raise ConfigError(
-            f"cannot listen at {host}:{port}: {error.strerror}",
-            "Set http.host and http.port to a free address, unless our own service holds it.",
-        ) from None
+    with listen(settings.http):
+        return f"{settings.http.host}:{settings.http.port}"

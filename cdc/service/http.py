@@ -18,6 +18,19 @@ from cdc.errors import ConfigError
 from cdc.service.health import Health
 
 
+def listen(settings: HttpSettings) -> socket.socket:
+    """A socket that listens at the settings' address. Raises ConfigError when it cannot be bound."""
+    host, port = settings.host, settings.port
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen at {host}:{port}: {error.strerror}",
+            "Set http.host and http.port to a free address, unless our own service holds it.",
+        ) from None
+
+
 class HttpServer:
     """Serves while the block lasts. `.url` says where; port 0 in the settings takes any free one.
 
@@ -30,7 +43,7 @@ class HttpServer:
         self.url = ""
 
     def __enter__(self) -> Self:
-        listener = self._bind()
+        listener = listen(self._settings)
         host, port = listener.getsockname()[:2]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         config = uvicorn.Config(self._app(), log_level="warning", access_log=False, lifespan="off")
@@ -46,16 +59,6 @@ class HttpServer:
     ) -> None:
         self._server.should_exit = True
         self._thread.join()
-
-    def _bind(self) -> socket.socket:
-        host, port = self._settings.host, self._settings.port
-        try:
-            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-            return socket.create_server((host, port), family=family)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen at {host}:{port}: {error.strerror}", "Set http.host and http.port to a free address."
-            ) from None
 
     def _app(self) -> Starlette:
         return Starlette(routes=[Route("/metrics", self._metrics), Route("/healthz", self._healthz)])
