@@ -19,6 +19,14 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
+def steady_clock() -> Clock:
+    """A clock that shows this machine's time of now, and from then on what has passed: nobody sets it. The time that
+    the machine sleeps passes too, where the system tells (Linux)."""
+    passing = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    begun_ms, begun_ns = wall_clock(), time.clock_gettime_ns(passing)
+    return lambda: begun_ms + (time.clock_gettime_ns(passing) - begun_ns) // 1_000_000
+
+
 def rfc3339(ms: int) -> str:
     """A moment as RFC 3339 in UTC with milliseconds."""
     moment = datetime.fromtimestamp(ms // 1000, UTC).replace(tzinfo=None)

@@ -1,16 +1,25 @@
-"""The settings, as frozen models with units in their names. Pure: reading files and environment is `cdc.cli.settings`.
+"""The settings, as frozen models with units in their names. Pure: reading files and environment is `cdc.settings`.
 
 Each section belongs to one folder of the code; a role gets its sections and nothing else. The text under a field is
 what `aerospike-cdc init` writes above it.
 """
 
+import base64
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
+from cdc.config_archive import MAIN as MAIN
+from cdc.config_archive import ArchiveSettings as ArchiveSettings
+from cdc.config_archive import DestinationName, DestinationSettings, apart
+from cdc.config_archive import EncryptionSettings as EncryptionSettings
+from cdc.config_archive import RetentionSettings as RetentionSettings
+from cdc.config_section import Seconds
+from cdc.config_section import Section as Section
+from cdc.errors import ConfigError
+from cdc.schedule import cron
 
 
 def _host_and_port(value: str) -> str:
@@ -20,12 +29,23 @@ def _host_and_port(value: str) -> str:
 
 
 Host = Annotated[str, AfterValidator(_host_and_port)]
+Namespace = Annotated[str, Field(pattern=r"^[^:;\s]{1,31}$")]
 
 
-class Section(BaseModel):
-    """Base of every section: frozen, and unknown keys are refused."""
+def _set_name(value: str) -> str:
+    if len(value.encode()) > 63 or re.search("[:;]", value):
+        raise ValueError("must be a set's name: at most 63 bytes, without : and ; (empty: the null set)")
+    return value
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+SetName = Annotated[str, AfterValidator(_set_name)]
+
+
+def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(map(repr, twice))} named twice; once is enough")
+    return values
 
 
 class TlsSettings(Section):
@@ -44,12 +64,12 @@ class TlsSettings(Section):
 
 
 class AerospikeSettings(Section):
-    """The cluster and the namespace to back up."""
+    """The cluster and the namespaces to back up."""
 
     hosts: tuple[Host, ...] = ("127.0.0.1:3000",)
     """Some nodes to begin with; the others are found."""
-    namespace: Annotated[str, Field(min_length=1, max_length=31)] = "test"
-    """The namespace to back up."""
+    namespaces: Annotated[tuple[Namespace, ...], Field(min_length=1), AfterValidator(_unique)] = ("test",)
+    """The namespaces to back up; each has its own topics, catalog and part of the archive."""
     user: str = ""
     """User name, where security is on (Enterprise Edition)."""
     password: SecretStr = SecretStr("")
@@ -61,6 +81,46 @@ class AerospikeSettings(Section):
     services_alternate: bool = False
     """Use the nodes' alternate addresses."""
     tls: TlsSettings = TlsSettings()
+
+    @property
+    def namespace(self) -> str:
+        """The only namespace. Raises ConfigError when several are configured."""
+        if len(self.namespaces) > 1:
+            raise ConfigError(
+                f"several namespaces are configured: {', '.join(self.namespaces)}",
+                "Name one of them: --namespace NAME.",
+            )
+        return self.namespaces[0]
+
+
+class ScopeSettings(Section):
+    """Which records of a namespace are captured, under its name: [scope.NAMESPACE]. Without it, all of them."""
+
+    include: Annotated[tuple[SetName, ...], AfterValidator(_unique)] = ()
+    """Only these sets; "" is the null set. Empty: every set."""
+    exclude: Annotated[tuple[SetName, ...], AfterValidator(_unique)] = ()
+    """All but these sets; "" is the null set."""
+    filter: str = ""
+    """Only records for which this expression is true: base64, as the client's get_expression_base64 gives it."""
+
+    @field_validator("filter")
+    @classmethod
+    def _packed(cls, value: str) -> str:
+        said = "must be the base64 text that the official client's get_expression_base64(expression) returns"
+        try:
+            packed = base64.b64decode(value, validate=True)
+        except ValueError:
+            raise ValueError(said) from None
+        if value and not (packed and (0x91 <= packed[0] <= 0x9F or packed[0] in (0xDC, 0xDD))):  # a MessagePack list
+            raise ValueError(said)
+        return value
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> "ScopeSettings":
+        twice = [name for name in self.include if name in self.exclude]
+        if twice:
+            raise ValueError(f"{', '.join(map(repr, twice))} both included and excluded; remove it from one of them")
+        return self
 
 
 class KafkaSettings(Section):
@@ -116,7 +176,7 @@ class CollectorSettings(Section):
     transaction_bytes: Annotated[int, Field(ge=1 << 20)] = 64 << 20
     """A sweep larger than this is published in pieces."""
     connections: Annotated[int, Field(ge=1, le=64)] = 2
-    """Query connections to each node."""
+    """Connections to each node that read a namespace in full or look for deletes; a sweep takes one."""
 
     @field_validator("shards")
     @classmethod
@@ -124,6 +184,17 @@ class CollectorSettings(Section):
         if value & (value - 1):
             raise ValueError("must be a power of two: 1, 2, 4 … 4096")
         return value
+
+
+class ProtectionSettings(Section):
+    """What the source is spared, for each namespace. Nodes that answer busy are given way to in any case."""
+
+    records_per_s: Annotated[int, Field(ge=0)] = 0
+    """Records read a second at the most, bins and update times counted each: changes come half as fast. 0: no limit."""
+    pause_ms: Annotated[int, Field(ge=0, le=60_000)] = 0
+    """How long a base snapshot or an audit rests for every partition it has read, in milliseconds."""
+    query_threads: Annotated[int, Field(ge=0)] = 0
+    """Query threads of a node that may be kept busy; 0: as many as collector.connections take."""
 
 
 class CompactorSettings(Section):
@@ -136,18 +207,11 @@ class CompactorSettings(Section):
     set_every_s: Seconds = 3600.0
     """A restore set is made this often, in seconds."""
     memory_bytes: Annotated[int, Field(ge=16 << 20)] = 128 << 20
-    """How much is held in memory at the most."""
-
-
-class ArchiveSettings(Section):
-    """Where segments and restore sets are kept."""
-
-    path: Path = Path("archive")
-    """Directory of the archive; a relative one is beside this file."""
-    zstd_level: Annotated[int, Field(ge=1, le=19)] = 3
-    """Compression level."""
-    block_bytes: Annotated[int, Field(ge=1 << 12, le=1 << 24)] = 128 << 10
-    """Size of a block before compression: one record's look-up reads one."""
+    """How much is held in memory at the most, for each namespace and destination, and by merges and sets once more."""
+    merge_segments: Annotated[int, Field(ge=0, le=1000)] = 8
+    """So many segments of one tier become one of the next: minutes, hours, days; 0 or 1: never."""
+    recovery_time_s: Annotated[float, Field(ge=0, le=31_536_000)] = 300.0
+    """A restore set is made earlier when replaying what came after the last one would take this long; 0: never."""
 
 
 class ReplayerSettings(Section):
@@ -161,6 +225,32 @@ class ReplayerSettings(Section):
     """Bytes in a batch, about."""
     records_per_s: Annotated[int, Field(ge=0)] = 0
     """Write no faster than this; 0: as fast as it goes."""
+    journal: Path = Path("restores")
+    """Directory where restores note how far they are, so that they can go on; a relative one is beside this file."""
+
+
+def _place(value: str) -> str:
+    namespace, at, hosts = value.partition("@")
+    if value and (not re.fullmatch(r"[^:;\s]{1,31}", namespace) or (at and not hosts)):
+        raise ValueError("must be NAMESPACE or NAMESPACE@HOST:PORT[,HOST:PORT]")
+    for host in filter(None, hosts.split(",")):
+        _host_and_port(host)
+    return value
+
+
+class DrillSettings(Section):
+    """Rehearsed restores into a scratch namespace, compared there and removed again. The source is only read."""
+
+    into: Annotated[str, AfterValidator(_place)] = ""
+    """The scratch namespace: NAMESPACE or NAMESPACE@HOST:PORT[,HOST:PORT]; empty, and nobody else's. "": no drills."""
+    schedule: Annotated[str, AfterValidator(cron)] = ""
+    """When, while `run` works, as a cron expression in UTC, such as "30 3 * * sun". Empty: by every_s."""
+    every_s: Seconds = 604_800.0
+    """How often, in seconds, where there is no schedule."""
+    sample: Annotated[str, Field(pattern=r"^(\d+(\.\d+)?%|all)$")] = "1%"
+    """How much of the namespace, as a share of its partitions, or all."""
+    at: str = "random"
+    """Which moment: random (of the last seven days), latest, a duration ago such as 10m, or the name of a mark."""
 
 
 class HttpSettings(Section):
@@ -176,15 +266,70 @@ class Settings(Section):
     """All of it."""
 
     aerospike: AerospikeSettings = AerospikeSettings()
+    scope: dict[str, ScopeSettings] = {}
     kafka: KafkaSettings = KafkaSettings()
     collector: CollectorSettings = CollectorSettings()
+    protection: ProtectionSettings = ProtectionSettings()
     compactor: CompactorSettings = CompactorSettings()
     archive: ArchiveSettings = ArchiveSettings()
+    destinations: dict[DestinationName, DestinationSettings] = {}
     replayer: ReplayerSettings = ReplayerSettings()
+    drill: DrillSettings = DrillSettings()
     http: HttpSettings = HttpSettings()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
         if self.collector.overlap_s < self.collector.skew_s:
             raise ValueError("collector.overlap_s must be at least collector.skew_s")
+        if self.drill.into in self.aerospike.namespaces:
+            raise ValueError(
+                f"drill.into: {self.drill.into} is backed up itself, and drills write to no such namespace"
+            )
+        for name in self.scope:
+            if name not in self.aerospike.namespaces:
+                raise ValueError(
+                    f"scope.{name}: {name} is not among aerospike.namespaces ({', '.join(self.aerospike.namespaces)}); "
+                    "add it there, or remove its scope"
+                )
+        return self
+
+    def of(self, namespace: str) -> "Settings":
+        """The same for one of the namespaces alone. Raises ConfigError for one that is not configured."""
+        if namespace not in self.aerospike.namespaces:
+            raise ConfigError(
+                f"namespace {namespace} is not configured",
+                f"Name one of {', '.join(self.aerospike.namespaces)}, or add it to aerospike.namespaces.",
+            )
+        alone = self.aerospike.model_copy(update={"namespaces": (namespace,)})
+        scope = {name: limits for name, limits in self.scope.items() if name == namespace}
+        return self.model_copy(update={"aerospike": alone, "scope": scope})
+
+    def each(self) -> "tuple[Settings, ...]":
+        """The settings of every namespace, each alone."""
+        return tuple(self.of(namespace) for namespace in self.aerospike.namespaces)
+
+    @property
+    def destination_names(self) -> tuple[str, ...]:
+        """The destinations, that of [archive] first."""
+        return (self.archive.destination, *self.destinations)
+
+    def destination(self, name: str) -> "Settings":
+        """The same with one of the destinations alone, as `archive`. Raises ConfigError for one that is not
+        configured."""
+        if name not in self.destination_names:
+            raise ConfigError(
+                f"there is no destination {name}",
+                f"Name one of {', '.join(self.destination_names)}, or add [destinations.{name}].",
+            )
+        chosen = self.archive if name == self.archive.destination else self.destinations[name].called(name)
+        return self.model_copy(update={"archive": chosen, "destinations": {}})
+
+    def each_destination(self) -> "tuple[Settings, ...]":
+        """The settings of every destination, each alone."""
+        return tuple(self.destination(name) for name in self.destination_names)
+
+    def apart(self) -> "Settings":
+        """The same. Raises ConfigError where one destination lies at or within another's place, as
+        `config_archive.apart` does."""
+        apart([one.archive for one in self.each_destination()])
         return self

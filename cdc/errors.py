@@ -26,7 +26,8 @@
     │   ├── ObjectMissing           43
     │   ├── ObjectDamaged           44
     │   ├── FormatTooNew            45
-    │   └── CommitLost              46  another compactor committed first
+    │   ├── CommitLost              46  another compactor committed first
+    │   └── KeyRefused              47  the archive's key is missing or another
     ├── CatalogError                50
     ├── RestoreError                60
     │   ├── NotRecoverable          61  the moment lies outside every recoverable window
@@ -42,10 +43,12 @@ class CdcError(Exception):
     """Base of every error a user may meet.
 
     `message` is one line that says what happened, with the names that matter; `hint` says what to do about it.
+    `report` says what was done before (`replayer.report.Report`), where a restore ended so.
     """
 
     exit_code = 1
     default_hint = ""
+    report: object = None
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -228,14 +231,24 @@ class CommitLost(ArchiveError):
     """Another compactor committed first; what this one had prepared is void."""
 
     exit_code = 46
-    default_hint = "Run one compactor for an archive; this one stops, nothing is lost."
+    default_hint = "One compactor is enough for an archive. Nothing is lost, and what two do is not doubled."
+
+
+class KeyRefused(ArchiveError):
+    """The archive is encrypted, and the key is missing, malformed or another."""
+
+    exit_code = 47
+    default_hint = (
+        "Check archive.encryption (destinations.NAME.encryption): the key is the one that the archive was begun with, "
+        "or `rekey` gave it."
+    )
 
 
 class CatalogError(CdcError):
     """The collector's catalog cannot be read or written."""
 
     exit_code = 50
-    default_hint = "Check the disk. A removed catalog is rebuilt by a new base snapshot."
+    default_hint = "Check the disk. A removed catalog is rebuilt from what was published."
 
 
 class RestoreError(CdcError):
@@ -252,7 +265,7 @@ class NotRecoverable(RestoreError):
 
 
 class RecordsRefused(RestoreError):
-    """The target refused records; they are named in a file. `report` says what became of the others."""
+    """The target refused records; they are named in a file. `report` says what became of all."""
 
     exit_code = 62
 

@@ -44,6 +44,7 @@ STAMP = _sources()
 
 _unliteral: Any = types.unliteral
 _null: Any = cgutils.get_null_value
+_memcpy: Any = cgutils.raw_memcpy
 
 
 def _stamped(function: F, **options: Any) -> F:
@@ -107,3 +108,20 @@ def _borrow(typing_context: Any, array: Any) -> Any:
 
 borrow: Any = intrinsic(_borrow)
 """In a kernel: `b = borrow(b)`."""
+
+
+def _copy_from(typing_context: Any, out: Any, at: Any, address: Any, size: Any) -> Any:
+    """`size` bytes of memory at an address to out[at:]; the position after them."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        room = context.make_array(signature.args[0])(context, builder, arguments[0])
+        target = builder.gep(room.data, [arguments[1]])
+        source = builder.inttoptr(arguments[2], room.data.type)
+        _memcpy(builder, target, source, arguments[3], 1)
+        return builder.add(arguments[1], arguments[3])
+
+    return types.int64(out, types.int64, types.uint64, types.int64), generate
+
+
+copy_from: Any = intrinsic(_copy_from)
+"""In a kernel: `o = copy_from(out, o, address, size)`. Nothing checks the address: what stands there must be kept."""

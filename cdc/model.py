@@ -1,12 +1,12 @@
-"""What everything else speaks of: digests, partitions, shards, and versions as columns. Pure; no I/O.
+"""What everything else speaks of: digests, partitions, shards, versions as columns, and metadata. Pure; no I/O.
 
 A *column* is a numpy array with one entry a version; a set of columns of equal length says of many versions what
 `schemas/change.avsc` says of one. Moments are int64 milliseconds since 1970.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any, Self
 
 import numpy as np
@@ -47,6 +47,28 @@ class Origin(IntEnum):
     SWEEP = 1
     RECONCILE = 2
     AUDIT = 3
+
+
+class ItemKind(StrEnum):
+    """What a piece of metadata is; `schemas/metadata.avsc` says more of each."""
+
+    INDEX = "INDEX"
+    UDF = "UDF"
+    SET = "SET"
+    NAMESPACE = "NAMESPACE"
+    ROLE = "ROLE"
+    USER = "USER"
+    TRUNCATION = "TRUNCATION"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One piece of metadata as the cluster has it: its facts in the server's words; `content` is a UDF's source."""
+
+    kind: ItemKind
+    name: str
+    facts: Mapping[str, str]
+    content: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,9 @@ from cdc.model import DIGEST_SIZE, I32, I64, U8, Bodies
 NO_GUARD = -1
 """In `guards`: whatever is there."""
 
-_WRITE, _DELETE, _GENERATION, _CREATE_ONLY, _REPLACE = 0x01, 0x02, 0x04, 0x20, 0x10 << 8
+_WRITE, _DELETE, _GENERATION, _CREATE_ONLY = 0x01, 0x02, 0x04, 0x20
+_UPDATE_ONLY, _REPLACE = 0x08 << 8, 0x10 << 8
+_FLAGS_AT, _HAS_GENERATION, _HAS_TTL, _FILTER = 24, 0x04, 0x08, 43
 
 
 def batch_rows(
@@ -22,6 +24,8 @@ def batch_rows(
     guards: I32 | None = None,
     *,
     create_only: bool = False,
+    update: bool = False,
+    filters: U8 | None = None,
 ) -> bytes:
     """Rows that make the server hold what the named bodies say, in place of what is there.
 
@@ -30,14 +34,21 @@ def batch_rows(
 
     `guards[i]` is the generation that the record must have, 0 if it must not be there (the server takes 0 for a record
     that is not), NO_GUARD for neither; result code 3 otherwise. With `create_only` no write replaces a record, guard
-    or not: result code 5 if it is there.
+    or not: result code 5 if it is there. With `update` a record keeps what is not named, its expiry and its user key
+    too; a bin that is null is removed (else it is left out), and a record that is not there is not made, whatever its
+    guard: result code 2. `filters`, (n, size), are packed expressions: a record that is there is only
+    touched where its row's is true; result code 27 otherwise.
 
     RecordNotEncodable names the first row that the protocol cannot say, or that is not a well-formed change: a write
     without bins (the server has no such record), a bin name above 255 bytes, a TTL beyond 32 bits.
     """
-    info = _WRITE | (_CREATE_ONLY if create_only else _REPLACE)
+    from cdc.codec.batch_kernels import UPDATE
+
+    how = _UPDATE_ONLY | UPDATE if update else _CREATE_ONLY if create_only else _REPLACE
+    info = _WRITE | how
     out, ends = _rows(bodies, rows, namespace, now_ms, info, guards, keep=True)
-    return out[: int(ends[-1])].tobytes()
+    made = out[: int(ends[-1])]
+    return (made if filters is None else _filtered(made, ends, len(namespace), filters)).tobytes()
 
 
 def row_sizes(bodies: Bodies, rows: I64, namespace: bytes, now_ms: int) -> I64:
@@ -49,24 +60,33 @@ def row_sizes(bodies: Bodies, rows: I64, namespace: bytes, now_ms: int) -> I64:
     return np.diff(ends)
 
 
-def batch_removes(digests: U8, namespace: bytes, guards: I32 | None = None) -> bytes:
-    """Rows that remove the records of the digests, (n, 20); `guards` as in `batch_rows`.
+def batch_removes(digests: U8, namespace: bytes, guards: I32 | None = None, filters: U8 | None = None) -> bytes:
+    """Rows that remove the records of the digests, (n, 20); `guards` and `filters` as in `batch_rows`.
 
     The removal of a record that is not there is answered by result code 2.
     """
     expected = _guards(guards, len(digests))
+    if filters is not None and len(filters) != len(digests):
+        raise ValueError("filters must be one a row")
+    counts = b"\x00\x01\x00\x00" if filters is None else b"\x00\x02\x00\x00"
     field = (len(namespace) + 1).to_bytes(4, "big") + b"\x00" + namespace
-    plain = bytes([0x02, 0, _WRITE | _DELETE, 0]) + b"\x00\x01\x00\x00" + field
+    if filters is not None:
+        filter_head = (filters.shape[1] + 1).to_bytes(4, "big") + bytes([_FILTER])
+    plain = bytes([0x02, 0, _WRITE | _DELETE, 0]) + counts + field
     guarded = bytes([0x02 | 0x04, 0, _WRITE | _DELETE | _GENERATION, 0])
     parts: list[bytes] = []
     before = False
     for i, digest in enumerate(np.ascontiguousarray(digests)):
         guard = int(expected[i]) if len(expected) else NO_GUARD
         if guard >= 0:
-            rest = guarded + guard.to_bytes(2, "big") + b"\x00\x01\x00\x00" + field
+            rest = guarded + guard.to_bytes(2, "big") + counts + field
+        elif before:
+            rest = b"\x01"  # a repeat of the row before
         else:
-            rest = b"\x01" if before else plain  # a repeat of the row before
-        before = guard < 0
+            rest = plain
+        if filters is not None:
+            rest += filter_head + filters[i].tobytes()
+        before = guard < 0 and filters is None
         parts.append(i.to_bytes(4, "big") + digest.tobytes() + rest)
     return b"".join(parts)
 
@@ -93,6 +113,21 @@ def read_rows(digests: U8, rows: I64, namespace: bytes, expression: bytes | None
         what = b"\x01\x00\x00" + b"\x00\x01\x00\x01" + field + op
     flat = made.reshape(-1)
     return flat[: made.shape[1]].tobytes() + what + flat[made.shape[1] :].tobytes()
+
+
+def _filtered(made: U8, ends: I64, namespace_size: int, filters: U8) -> U8:
+    """The rows with a filter each, as the field after the namespace; the second byte of a row's counts is raised."""
+    count, size = filters.shape
+    if count != len(ends) - 1:
+        raise ValueError("filters must be one a row")
+    flags = made[ends[:-1] + _FLAGS_AT]
+    counts = ends[:-1] + _FLAGS_AT + 4 + 2 * ((flags & _HAS_GENERATION) > 0) + 4 * ((flags & _HAS_TTL) > 0)
+    made = made.copy()
+    made[counts + 1] += 1  # a row has three fields otherwise, at most
+    fields = np.empty((count, 5 + size), np.uint8)
+    fields[:, :5] = np.frombuffer((size + 1).to_bytes(4, "big") + bytes([_FILTER]), np.uint8)
+    fields[:, 5:] = filters
+    return np.insert(made, np.repeat(counts + 4 + 5 + namespace_size, 5 + size), fields.reshape(-1))
 
 
 def _guards(guards: I32 | None, count: int) -> I64:

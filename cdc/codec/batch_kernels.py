@@ -17,7 +17,9 @@ ROW_MOST = 20 + 4 + 1 + 3 + 2 + 4 + 4 + 5 * 3 + 1 + 8
 _EXTRA_INFO, _GENERATION, _TTL = 2, 4, 8
 _WRITE, _DELETE, _EXPECT, _CREATE_ONLY = 1, 2, 4, 32
 _REPLACE = 16
-_NEVER = 0xFFFFFFFF
+_NEVER, _KEEP = 0xFFFFFFFF, 0xFFFFFFFE
+UPDATE = 1 << 16
+"""In `info`: what the row does not name stays: bins, expiry and user key. A bin that is null is removed."""
 _NAMESPACE, _SET, _KEY = 0, 1, 2
 _OP_WRITE = 2
 
@@ -57,13 +59,21 @@ def _put_key(b: U8, i: int, end: int, out: U8, o: int) -> int:
 
 
 @hot
-def _put_bins(b: U8, i: int, end: int, out: U8, o: int, left: I64) -> tuple[int, int]:
-    """The write ops of the bins at i, and how many; 65536, which no row can have, if a name is too long."""
+def _put_bins(b: U8, i: int, end: int, out: U8, o: int, left: I64, nulls: bool) -> tuple[int, int]:
+    """The write ops of the bins at i, and how many; 65536, which no row can have, if a name is too long.
+
+    A bin that is null is removed by an op that says so, or left out.
+    """
     count, i = get_size(b, i, end)
+    made = 0
     for _ in range(count):
         n, i = get_size(b, i, end)
         if n > 255:
             return 65536, o
+        if b[i + n] == 0 and not nulls:
+            i += n + 1
+            continue
+        made += 1
         at = o
         out[at + 4] = _OP_WRITE
         out[at + 6] = 0
@@ -72,7 +82,7 @@ def _put_bins(b: U8, i: int, end: int, out: U8, o: int, left: I64) -> tuple[int,
         kind, i, o = decode_value(b, i + n, end, out, o, left)
         put_u32(out, at, o - at - 4)
         out[at + 5] = np.uint8(kind)
-    return count, o
+    return made, o
 
 
 @kernel
@@ -91,7 +101,7 @@ def put_row(
 ) -> int:
     """The row of the body b[i:end] at out[o], and the position after it; -1 if it is malformed.
 
-    `info` is info2 and info3 of a write, as info2 | info3 << 8; `generation` is the guard, -1: none.
+    `info` is info2 and info3 of a write, as info2 | info3 << 8, and UPDATE; `generation` is the guard, -1: none.
     Room: ROW_MOST, the namespace, and ten times the body.
     """
     if skip_change(b, i, end, left) != end:
@@ -101,8 +111,9 @@ def put_row(
     void_at = i + 22
     _, void_at = get_long(b, void_at, end)
     _, void_at = get_long(b, void_at, end)
-    ttl = _NEVER
-    if b[void_at] == 2:
+    update = info & UPDATE != 0
+    ttl = _KEEP if update else _NEVER
+    if b[void_at] == 2 and not update:
         v, _ = get_long(b, void_at + 1, end)
         ttl = max(v // 1000 - now_s, 1)  # 0 would mean the namespace's default
         if ttl > 0xFFFFFFFD:
@@ -112,7 +123,7 @@ def put_row(
     o = put_u32(out, o, index)
     o = copy(out, o, b, i, 20)
     row_flags = _EXTRA_INFO
-    info2, info3 = info & 0xFF, info >> 8
+    info2, info3 = info & 0xFF, (info >> 8) & 0xFF
     if remove:
         info2, info3 = _WRITE | _DELETE, 0
     else:
@@ -141,11 +152,11 @@ def put_row(
         n_fields += 1
     n_ops = 0
     if not remove:
-        if b[key] != 0:
+        if b[key] != 0 and not update:
             o = _put_key(b, key, end, out, o)
             n_fields += 1
-        n_ops, o = _put_bins(b, bins, end, out, o, left)
-        if n_ops > 65535:
+        n_ops, o = _put_bins(b, bins, end, out, o, left, update)
+        if n_ops == 0 or n_ops > 65535:
             return -1
     put_u16(out, counts, n_fields)
     put_u16(out, counts + 2, n_ops)

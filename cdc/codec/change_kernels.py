@@ -92,36 +92,44 @@ def assemble(
 
 
 @kernel
-def skip_header(b: U8, i: int, end: int) -> int:
-    """The position of the content of the change at i; -1 when the header is malformed."""
-    i += 20
-    if i >= end or b[i] > 10 or b[i] & 1:
-        return -1
-    i += 1
-    if i >= end or b[i] > 6 or b[i] & 1:
-        return -1
-    i += 1
-    _, i = get_long(b, i, end)
+def get_header(b: U8, i: int, end: int) -> tuple[int, int, int, int, int, int, int]:
+    """LUT, generation, void time, effective_at, unobserved_since and observed_at of the change at i, and the position
+    of its content; -1 for it when the header is malformed."""
+    lut = generation = void_time = effective_at = unobserved_since = observed_at = 0
+    bad = (0, 0, 0, 0, 0, 0, -1)
+    if end - i < 26 or b[i + 20] > 10 or b[i + 20] & 1 or b[i + 21] > 6 or b[i + 21] & 1:
+        return bad
+    lut, i = get_long(b, i + 22, end)
     if i < 0:
-        return -1
+        return bad
     generation, i = get_long(b, i, end)
     if i < 0 or i >= end or generation < -0x80000000 or generation > 0x7FFFFFFF:
-        return -1
+        return bad
     branch = b[i]
     i += 1
     if branch == 2:
-        _, i = get_long(b, i, end)
+        void_time, i = get_long(b, i, end)
         if i < 0:
-            return -1
+            return bad
     elif branch != 0:
-        return -1
-    for _ in range(3):
-        _, i = get_long(b, i, end)
-        if i < 0:
-            return -1
-    if i >= end or b[i] > 1:
-        return -1
-    return i + 1
+        return bad
+    effective_at, i = get_long(b, i, end)
+    if i < 0:
+        return bad
+    unobserved_since, i = get_long(b, i, end)
+    if i < 0:
+        return bad
+    observed_at, i = get_long(b, i, end)
+    if i < 0 or i >= end or b[i] > 1:
+        return bad
+    return lut, generation, void_time, effective_at, unobserved_since, observed_at, i + 1
+
+
+@kernel
+def skip_header(b: U8, i: int, end: int) -> int:
+    """The position of the content of the change at i; -1 when the header is malformed."""
+    _, _, _, _, _, _, i = get_header(b, i, end)
+    return i
 
 
 @kernel
@@ -244,7 +252,9 @@ def header_columns(
     b = borrow(b)
     for k in range(len(offsets) - 1):
         i, end = offsets[k], offsets[k + 1]
-        content = skip_header(b, i, end)
+        lut[k], generation[k], void_time[k], effective_at[k], unobserved_since[k], observed_at[k], content = get_header(
+            b, i, end
+        )
         if content < 0:
             return k
         last = skip_set(b, content, end)
@@ -257,23 +267,7 @@ def header_columns(
             digest[k, j] = b[np.uint64(i + j)]
         op[k] = b[i + 20] >> 1
         origin[k] = b[i + 21] >> 1
-        v, i = get_long(b, i + 22, end)
-        lut[k] = v
-        v, i = get_long(b, i, end)
-        generation[k] = v
-        v = 0
-        if b[i] == 2:
-            v, i = get_long(b, i + 1, end)
-        else:
-            i += 1
-        void_time[k] = v
-        v, i = get_long(b, i, end)
-        effective_at[k] = v
-        v, i = get_long(b, i, end)
-        unobserved_since[k] = v
-        v, i = get_long(b, i, end)
-        observed_at[k] = v
-        consecutive[k] = b[i] == 1
+        consecutive[k] = b[content - 1] == 1
         set_hash[k] = 0
         if b[content] == 2:
             n, i = get_size(b, content + 1, end)

@@ -1,11 +1,15 @@
 """Changes as bodies: put together from columns and contents, taken apart again, and copied without decoding."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from cdc.errors import BodyDamaged
-from cdc.model import DIGEST_SIZE, I64, U8, Bodies, Columns, Op
+from cdc.model import DIGEST_SIZE, I64, U8, U64, Bodies, Columns, Op
+
+LEAST_ROW = 32
+"""A version takes at least so many bytes in a block."""
 
 
 def changes(columns: Columns, contents: Bodies, rows: I64, sets: Sequence[bytes | None] = (None,)) -> Bodies:
@@ -138,7 +142,7 @@ def split_versions(block: U8 | bytes | memoryview, count: int) -> tuple[I64, Bod
     from cdc.codec import change_kernels as k
 
     b = np.frombuffer(block, np.uint8)
-    if not 0 <= count <= len(b) // 32:
+    if not 0 <= count <= len(b) // LEAST_ROW:
         raise BodyDamaged(f"{count} versions cannot stand in a block of {len(b)} bytes")
     offsets, out, ends = np.empty(count, np.int64), np.empty(len(b), np.uint8), np.empty(count + 1, np.int64)
     damaged = k.take_versions(b, offsets, out, ends, _stack())
@@ -146,6 +150,54 @@ def split_versions(block: U8 | bytes | memoryview, count: int) -> tuple[I64, Bod
         what = f"version {damaged} of a block of {count} is malformed"
         raise BodyDamaged(what if damaged < count else f"bytes are left after a block's {count} versions")
     return offsets, Bodies(out[: int(ends[-1])], ends)
+
+
+class Found(NamedTuple):
+    """The rows of a segment's block where they stand: row i is `block[starts[i]:starts[i + 1]]`, and its body begins
+    at `bodies[i]`. The other columns are those of `model.Columns` by the same names."""
+
+    starts: I64
+    bodies: I64
+    offsets: I64
+    digest: U8
+    op: U8
+    void_time: I64
+    effective_at: I64
+    unobserved_since: I64
+    observed_at: I64
+
+
+def find_versions(block: U8, count: int) -> Found:
+    """What a block's `count` rows say, every byte checked as `check` does, and nothing copied.
+
+    BodyDamaged if the block is not exactly so many versions.
+    """
+    from cdc.codec import version_kernels as k
+
+    if not 0 <= count <= len(block) // LEAST_ROW:
+        raise BodyDamaged(f"{count} versions cannot stand in a block of {len(block)} bytes")
+    starts = np.empty(count + 1, np.int64)
+    longs = np.empty((6, count), np.int64)
+    digest, op = np.empty((count, DIGEST_SIZE), np.uint8), np.empty(count, np.uint8)
+    found = Found(starts, longs[0], longs[1], digest, op, longs[2], longs[3], longs[4], longs[5])
+    damaged = k.find_versions(
+        block, found.offsets, found.starts, found.bodies, found.digest, found.op, found.void_time, found.effective_at,
+        found.unobserved_since, found.observed_at, _stack(),
+    )  # fmt: skip
+    if damaged >= 0:
+        what = f"version {damaged} of a block of {count} is malformed"
+        raise BodyDamaged(what if damaged < count else f"bytes are left after a block's {count} versions")
+    return found
+
+
+def copy_out(addresses: U64, sizes: I64) -> Bodies:
+    """Copies of so many bytes of memory at each address. Nothing checks the addresses: they must be `find_versions`'
+    of arrays that are still there."""
+    from cdc.codec import version_kernels as k
+
+    out, ends = np.empty(int(sizes.sum()), np.uint8), np.empty(len(sizes) + 1, np.int64)
+    k.copy_out(np.ascontiguousarray(addresses), np.ascontiguousarray(sizes), out, ends)
+    return Bodies(out, ends)
 
 
 def _ended(name: bytes | None) -> bytes:

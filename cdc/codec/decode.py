@@ -6,6 +6,7 @@ Also the plain twin of the kernels that put changes together and take them apart
 import base64
 import json
 import math
+import struct
 from typing import Any
 
 from cdc.clock import rfc3339
@@ -31,6 +32,7 @@ TIMES = ("lut", "void_time", "effective_at", "unobserved_since", "observed_at")
 """The fields of a change that are milliseconds since 1970."""
 
 _KEY_BRANCHES: dict[int, Any] = {2: read_long, 6: read_text, 8: read_sized, 10: read_raw}
+_NAN = b"\x7f\xf8" + bytes(6)
 _LATEST_MS = 253_402_300_799_999  # the end of the year 9999: RFC 3339 goes no further
 
 
@@ -153,16 +155,17 @@ def to_json(change: dict[str, Any] | bytes) -> str:
 
     The digest is hexadecimal, times are RFC 3339. Numbers, strings, booleans and null are themselves, an unordered list
     is an array, an unordered map with string keys an object; everything else is an object whose keys begin with `$`:
-    {"$bytes": base64}, {"$double": "NaN"}, {"$list": […], "$flags": 1}, {"$map": [[key, value]…], "$flags": 1},
-    {"$geojson": text}, {"$hll": base64}, {"$raw": base64, "$type": 7}.
+    {"$bytes": base64}, {"$double": "inf"}, {"$list": […], "$flags": 1}, {"$map": [[key, value]…], "$flags": 1},
+    {"$geojson": text}, {"$hll": base64}, {"$raw": base64, "$type": 7}. A "nan" has its bits in `$bits`, in hexadecimal,
+    unless they are 7ff8000000000000.
     """
     fields = to_python(change) if isinstance(change, bytes) else dict(change)
     for name in TIMES:
         if fields[name] is not None:
             fields[name] = _moment(fields[name])
     fields["digest"] = fields["digest"].hex()
-    fields["user_key"] = _json(fields["user_key"])
-    fields["bins"] = {name: _json(value) for name, value in fields["bins"].items()}
+    fields["user_key"] = jsonable(fields["user_key"])
+    fields["bins"] = {name: jsonable(value) for name, value in fields["bins"].items()}
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -177,20 +180,24 @@ def _moment(ms: int) -> str | int:
     return rfc3339(ms) if NEVER <= ms <= _LATEST_MS else ms
 
 
-def _json(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """A user key or a bin's value as `to_json` says it."""
     match value:
-        case float() if not math.isfinite(value):
+        case float() if math.isnan(value):
+            bits = struct.pack(">d", value)
+            return {"$double": "nan"} | ({"$bits": bits.hex()} if bits != _NAN else {})
+        case float() if math.isinf(value):
             return {"$double": repr(value)}
         case bytes():
             return {"$bytes": _base64(value)}
         case List(0, items):
-            return [_json(item) for item in items]
+            return [jsonable(item) for item in items]
         case List(flags, items):
-            return {"$list": [_json(item) for item in items], "$flags": flags}
+            return {"$list": [jsonable(item) for item in items], "$flags": flags}
         case Map(0, entries) if _plain_keys(entries):
-            return {key: _json(item) for key, item in entries}
+            return {key: jsonable(item) for key, item in entries}
         case Map(flags, entries):
-            return {"$map": [[_json(key), _json(item)] for key, item in entries], "$flags": flags}
+            return {"$map": [[jsonable(key), jsonable(item)] for key, item in entries], "$flags": flags}
         case GeoJSON(text):
             return {"$geojson": text}
         case HyperLogLog(data):

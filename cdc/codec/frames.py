@@ -18,6 +18,7 @@ _REASONS = {
     4: "the record has no bins",
     5: "a bin carries flags that this version does not know",
     6: "the answer has no integer",
+    7: "two bins have the same name",
 }
 _FAULTS = {
     1: "a message's header is cut or is not 22 bytes long",
@@ -86,7 +87,8 @@ def records(
     """The records of a query with bins, from its frames' payloads, in the order they came.
 
     Partition-done messages and the last message are passed over. A record with a result code, with a bin or set name
-    that is not UTF-8, without bins, or with more than `limit` bytes of content is `rejected`, and the rest goes on.
+    that is not UTF-8, with two bins of one name, without bins, or with more than `limit` bytes of content is
+    `rejected`, and the rest goes on. A content that would be larger than 8 MiB has its lists and maps as Raw.
 
     For a batch read hand in what was asked: the answers carry neither digest nor set nor user key, but the row's
     number. `asked` is (n, 20) and `heads` the n encoded sets and user keys (`codec.heads`); `row` then names the row.

@@ -16,7 +16,7 @@ SIZE = 10
 
 
 def head(name: str) -> bytes:
-    """The ten bytes before a body of the schema `change` or `progress`."""
+    """The ten bytes before a body of the schema `change`, `progress` or `metadata`."""
     return MARKER + fingerprint(name)
 
 

@@ -21,6 +21,8 @@ ORDERED = 1
 """Flag of an ordered list, and of a key-ordered map."""
 KEY_VALUE_ORDERED = 3
 PERSIST_INDEX = 0x10
+_FLAGS = frozenset({0xC7, 0xC8, 0xC9})
+"""What an item of flags begins with; an extension of a fixed size is an element (seen on the server)."""
 NIL = b"\xc0"
 
 Order = tuple[Any, ...]
@@ -154,7 +156,7 @@ def container(data: bytes) -> Container:
     if count > len(data):
         raise CodecError("MessagePack counts more items than it has bytes")
     at, flags = head.at, None
-    if count and (first := _head(data, at)).kind == "ext" and first.count != 0xFF:
+    if count and (first := _head(data, at)).kind == "ext" and data[at] in _FLAGS and first.count != 0xFF:
         flags, at = first.count, first.at + first.size
         count -= 1
         if mapping:

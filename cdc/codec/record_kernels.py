@@ -37,8 +37,14 @@ OK, HEADER_WRONG, FIELD_CUT, OP_CUT, DIGEST_MISSING, INDEX_WRONG = range(6)
 # Columns of a row of `rejected`, and the reasons in it (a server's result code n is -n).
 REJECTED_REASON, REJECTED_START, REJECTED_END, REJECTED_DIGEST, REJECTED_ROW = range(5)
 REJECTED_COLUMNS = 5
-BIN_NAME, SET_NAME, TOO_BIG, NO_BINS, OP_FLAGS, NO_VALUE = range(1, 7)
+BIN_NAME, SET_NAME, TOO_BIG, NO_BINS, OP_FLAGS, NO_VALUE, NAME_TWICE = range(1, 8)
 
+TYPED_MOST = 8 << 20
+"""A content that is larger has its lists and maps as Raw: typed, one of small integers takes three times its particle,
+which Kafka would not take of the largest records. No setting, so that every reading of a record says the same."""
+
+_FEW = 8
+"""Names of so many bins are compared one with another, where they may be the same."""
 _DIGEST, _SET, _KEY = 4, 1, 2
 _LAST, _PARTITION_DONE = 1, 4
 
@@ -68,6 +74,53 @@ def _put_key(out: U8, o: int, b: U8, i: int, n: int) -> int:
         return put_blob(out, o, 8, b, i, n)
     out[o] = 10
     return put_raw(out, o + 1, np.int64(kind), b, i, n)
+
+
+@kernel
+def _mark(b: U8, i: int, n: int) -> int:
+    """A bit for the bin name of n bytes at i: two names with different bits differ. All bits for no name."""
+    if n == 0:
+        return ~np.uint64(0)
+    key = np.uint64(n) | np.uint64(b[i]) << np.uint64(8) | np.uint64(b[i + n - 1]) << np.uint64(16)
+    return np.uint64(1) << (key * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(58))
+
+
+@kernel
+def _same_name(b: U8, i: int, j: int) -> bool:
+    """Whether the ops at i and j have the same bin name."""
+    n = np.int64(b[i + 7])
+    same = 8
+    while b[j + 7] == n and same < n + 8 and b[i + same] == b[j + same]:
+        same += 1
+    return b[j + 7] == n and same == n + 8
+
+
+@kernel
+def _named_before(b: U8, first: int, i: int) -> bool:
+    """Whether any op from `first` on, before the one at i, has the bin name of that one."""
+    while first < i:
+        if _same_name(b, first, i):
+            return True
+        first += 4 + u32(b, first)
+    return False
+
+
+@kernel
+def _name_twice(b: U8, i: int, n_ops: int) -> bool:
+    """Whether two of the ops at i, which are whole, have the same bin name: for many ops."""
+    size = 4
+    while size < 2 * n_ops:
+        size *= 2
+    table = np.full(size, -1, np.int64)
+    for _ in range(n_ops):
+        slot = np.int64(xxh64(b, i + 8, i + 8 + np.int64(b[i + 7])) & np.uint64(size - 1))
+        while table[slot] >= 0:
+            if _same_name(b, table[slot], i):
+                return True
+            slot = (slot + 1) & (size - 1)
+        table[slot] = i
+        i += 4 + u32(b, i)
+    return False
 
 
 @compiled(
@@ -173,32 +226,46 @@ def encode_frame(
                 else:
                     o = _put_key(out, o, b, key_at, key_n)
             o = put_long(out, o, n_ops)
-        for _ in range(n_ops):
-            if size - i < 8:
-                return OP_CUT
-            n = u32(b, i)
-            if n < 4 or n > size - i - 4:
-                return OP_CUT
-            name_n = np.int64(b[i + 7])
-            if n - 4 < name_n:
-                return OP_CUT
-            if use and reason == 0:
-                if b[i + 6] != 0:
-                    reason = OP_FLAGS
-                elif not is_utf8(b, i + 8, i + 8 + name_n):
-                    reason = BIN_NAME
-                else:
-                    o = put_long(out, o, name_n)
-                    o = copy(out, o, b, i + 8, name_n)
-                    o = encode_value(np.int64(b[i + 5]), b, i + 8 + name_n, n - 4 - name_n, out, o, left)
-            i += 4 + n
-        if silent:
-            continue
-        if use and reason == 0:
+        ops_at, bins_at, stack, names = i, o, left, np.uint64(0)
+        while True:
+            i = ops_at
+            for _ in range(n_ops):
+                if size - i < 8:
+                    return OP_CUT
+                n = u32(b, i)
+                if n < 4 or n > size - i - 4:
+                    return OP_CUT
+                name_n = np.int64(b[i + 7])
+                if n - 4 < name_n:
+                    return OP_CUT
+                if use and reason == 0:
+                    if b[i + 6] != 0:
+                        reason = OP_FLAGS
+                    elif not is_utf8(b, i + 8, i + 8 + name_n):
+                        reason = BIN_NAME
+                    else:
+                        if n_ops <= _FEW and len(stack) > 1:
+                            mark = _mark(b, i + 8, name_n)
+                            if (names & mark) != 0 and _named_before(b, ops_at, i):
+                                reason = NAME_TWICE
+                            names |= mark
+                        o = put_long(out, o, name_n)
+                        o = copy(out, o, b, i + 8, name_n)
+                        o = encode_value(np.int64(b[i + 5]), b, i + 8 + name_n, n - 4 - name_n, out, o, stack)
+                i += 4 + n
+            if not use or reason != 0:
+                break
             out[o] = 0
             o += 1
-            if o - begin > limit:
-                reason = TOO_BIG
+            if o - begin <= TYPED_MOST or len(stack) == 1:
+                break
+            o, stack = bins_at, left[:1]
+        if silent:
+            continue
+        if use and reason == 0 and o - begin > limit:
+            reason = TOO_BIG
+        if use and reason == 0 and n_ops > _FEW and _name_twice(b, ops_at, n_ops):
+            reason = NAME_TWICE
         if reason != 0:
             o = begin
             rejected[x, 0] = reason

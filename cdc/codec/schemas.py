@@ -18,7 +18,7 @@ def _directory() -> Path:
 
 @cache
 def text(name: str) -> str:
-    """The schema file of `change` or `progress`, as it was written."""
+    """The schema file of `change`, `progress` or `metadata`, as it was written."""
     return (_directory() / f"{name}.avsc").read_text("utf-8")
 
 
@@ -33,3 +33,15 @@ def schema(name: str) -> dict[str, Any]:
 def fingerprint(name: str) -> bytes:
     """The 8 bytes of the schema's CRC-64-AVRO, little-endian as they stand in single-object encoding (Avro 1.12)."""
     return bytes.fromhex(fastavro_fingerprint(to_parsing_canonical_form(schema(name)), "CRC-64-AVRO"))
+
+
+def without_logical_types(name: str) -> Any:
+    """The schema with moments as the plain longs they are on the wire."""
+    return plain(schema(name))
+
+
+def plain(part: Any) -> Any:
+    """Any part of a schema with moments as longs."""
+    if isinstance(part, dict):
+        return {key: plain(value) for key, value in part.items() if key != "logicalType"}
+    return [plain(item) for item in part] if isinstance(part, list) else part

@@ -29,7 +29,6 @@ RETRIED = frozenset(
         m.Result.TIMEOUT,
         m.Result.DEVICE_OVERLOAD,
         m.Result.KEY_BUSY,
-        m.Result.FORBIDDEN,
         m.Result.QUOTA_EXCEEDED,
         m.Result.BATCH_QUEUES_FULL,
         *SESSION_OVER,

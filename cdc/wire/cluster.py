@@ -3,7 +3,9 @@
 import base64
 import binascii
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
@@ -21,11 +23,15 @@ from cdc.errors import (
     SourceError,
 )
 from cdc.model import PARTITIONS
-from cdc.wire.connection import Address, Connection, tls_context
+from cdc.wire import messages as m
+from cdc.wire.connection import Address, Connection, ConnectionLost, tls_context
 from cdc.wire.login import Sessions
 
 IDLE_CONNECTIONS = 8
 """Kept for the next query, a node."""
+ASKED_AT_ONCE = 16
+"""Nodes that are asked at the same time."""
+_SESSION_OVER = tuple(f"ERROR:{int(code)}:" for code in (m.Result.EXPIRED_SESSION, m.Result.NOT_AUTHENTICATED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +55,34 @@ class Cluster:
         self._sessions = Sessions(settings)
         self._idle: dict[str, list[Connection]] = {}
         self._owned: dict[str, tuple[list[tuple[Node, str]], Mapping[int, Node]]] = {}
+        self._busy: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._closed = False
+        self.client: Any = self._connected()
+
+    def _connected(self) -> Any:
+        """The official client. It refuses when any of the hosts it is given does not answer, so it is given those that
+        do: one node that is down must not keep us from the others."""
+        hosts = self.settings.hosts
         try:
-            self.client: Any = aerospike.client(client_config(settings))
+            try:
+                return aerospike.client(client_config(self.settings))
+            except refusals.ClientError:
+                answering = tuple(host for host in hosts if self._answers(host))
+                if not answering or answering == hosts:
+                    raise
+                return aerospike.client(client_config(self.settings.model_copy(update={"hosts": answering})))
         except refusals.AerospikeError as error:
-            raise translated(error, f"cannot connect to {', '.join(settings.hosts)}") from error
+            raise translated(error, f"cannot connect to {', '.join(hosts)}") from error
+
+    def _answers(self, host: str) -> bool:
+        name, _, port = host.rpartition(":")
+        address = Address(name.strip("[]"), int(port), self.settings.tls.name)
+        try:
+            Connection.open(address, self.settings.timeout_s, self._context).close()
+        except ConnectionLost:
+            return False
+        return True
 
     def __enter__(self) -> Self:
         return self
@@ -96,13 +124,56 @@ class Cluster:
             raise translated(error, f"node {node.name} does not answer {command!r}") from error
         return line.removesuffix("\n").partition("\t")[2] if "\t" in line else line.removesuffix("\n")
 
+    def ask(self, node: Node, *commands: str) -> dict[str, str]:
+        """A node's answers to info commands, by command: asked in one message, answered in their order.
+
+        ClusterUnreachable: the node has gone or does not answer. An error is an answer like any other.
+        """
+        try:
+            said = self._said(node, commands)
+            if any(answer.startswith(_SESSION_OVER) for answer in said.values()):
+                self.session_expired(node)
+                said = self._said(node, commands)
+        except ConnectionLost as error:
+            raise ClusterUnreachable(f"node {node.name} does not answer {commands[0]!r}: {error}") from error
+        return said
+
+    def ask_all(self, *commands: str) -> dict[Node, dict[str, str] | ClusterUnreachable]:
+        """`ask` of all nodes at once; in place of its answers, the error of a node that did not answer."""
+
+        def one(node: Node) -> dict[str, str] | ClusterUnreachable:
+            try:
+                return self.ask(node, *commands)
+            except ClusterUnreachable as error:
+                return error
+
+        nodes = self.nodes()
+        if len(nodes) == 1:
+            return {nodes[0]: one(nodes[0])}
+        with ThreadPoolExecutor(min(len(nodes), ASKED_AT_ONCE), thread_name_prefix="info") as pool:
+            return dict(zip(nodes, pool.map(one, nodes), strict=True))
+
+    def _said(self, node: Node, commands: tuple[str, ...]) -> dict[str, str]:
+        with self.connection(node) as connection:
+            connection.send(m.frame(m.TYPE_INFO, "".join(f"{command}\n" for command in commands).encode()))
+            answer = connection.receive(self.settings.timeout_s, kind=m.TYPE_INFO).tobytes()
+        lines = answer.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
+        said = {asked: value for asked, _, value in (line.partition("\t") for line in lines)}
+        if said.keys() != set(commands):
+            raise ProtocolError(f"node {node.name} was asked {commands!r} and answered {sorted(said)!r}"[:400])
+        return said
+
     def namespaces(self) -> tuple[str, ...]:
         """The namespaces of the cluster, sorted."""
         return tuple(sorted({n for node in self.nodes() for n in self.info(node, "namespaces").split(";") if n}))
 
     def builds(self) -> dict[Node, tuple[int, ...]]:
-        """Each node's server version as numbers: (8, 1, 2, 0)."""
-        return {node: _numbers(self.info(node, "build")) for node in self.nodes()}
+        """The server version of each node that answers, as numbers: (8, 1, 2, 0). ClusterUnreachable if none does."""
+        said = self.ask_all("build")
+        found = {node: _numbers(a["build"]) for node, a in said.items() if not isinstance(a, ClusterUnreachable)}
+        if not found:
+            raise ClusterUnreachable(f"no node of {', '.join(self.settings.hosts)} answers")
+        return found
 
     def owners(self, namespace: str) -> Mapping[int, Node]:
         """Partition to the node that is its working master now. Partitions that nobody serves are missing.
@@ -110,12 +181,8 @@ class Cluster:
         NamespaceUnknown when no node has the namespace. Nodes that do not answer are left out; where two claim a
         partition the newer regime holds, and its true owner answers the other's requests with result 11 anyway.
         """
-        answers = []
-        for node in self.nodes():
-            try:
-                answers.append((node, self.info(node, "replicas")))
-            except ClusterUnreachable:
-                continue
+        said = self.ask_all("replicas")
+        answers = [(node, a["replicas"]) for node, a in said.items() if not isinstance(a, ClusterUnreachable)]
         # Told anew with every query, the same again almost always: thousands of partitions are not parsed for nothing.
         before = self._owned.get(namespace)
         if before is not None and before[0] == answers:
@@ -145,6 +212,17 @@ class Cluster:
                 idle.append(connection)
                 return
         connection.close()
+
+    def was_busy(self, result: str) -> None:
+        """A node answered a query with this result because it has too much to do."""
+        with self._lock:
+            self._busy[result] += 1
+
+    def busy_answers(self) -> Counter[str]:
+        """How often nodes were busy since the last call, by the result's name."""
+        with self._lock:
+            said, self._busy = self._busy, Counter()
+        return said
 
     def session_expired(self, node: Node) -> None:
         """The node answered that the session is over: log in again with the next connection."""

@@ -54,6 +54,10 @@ BUSY = frozenset(
         m.Result.QUOTA_EXCEEDED,
     }
 )
+OVERLOADED = frozenset(
+    {m.Result.FORBIDDEN, m.Result.TIMEOUT, m.Result.DEVICE_OVERLOAD, m.Result.QUOTA_EXCEEDED}
+)  # fmt: skip
+"""Of these the answers that say: ask less."""
 SESSION_OVER = frozenset({m.Result.EXPIRED_SESSION, m.Result.NOT_AUTHENTICATED})
 
 Frame = U8
@@ -216,4 +220,6 @@ def _read(
         raise NamespaceUnknown(f"node {node.name} has no namespace {ask.namespace!r}")
     elif result not in BUSY:
         raise ServerRefused(f"node {node.name} refused a query: result {m.result_name(result)}")
+    elif result in OVERLOADED:
+        cluster.was_busy(m.Result(result).name)
     return part[done[part] != m.Result.OK], f"node {node.name}: result {m.result_name(result)}"

@@ -208,7 +208,7 @@ class Emulator:
 
     def _bring_up(self, node: Node, port: int) -> None:
         node.server.start(port)
-        node.started_ms = node.now()
+        node.started_ms = self.clock()
         node.alive = True
 
     def _membership_changed(self) -> None:

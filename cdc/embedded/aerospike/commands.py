@@ -8,7 +8,6 @@ from cdc.embedded.aerospike.operations import READS, apply, apply_write, has_rea
 from cdc.embedded.aerospike.record import Bins, Record, RecordView, Refused
 from cdc.embedded.aerospike.requests import Op, Reply, Request, pack_bins, pack_op
 from cdc.embedded.aerospike.store import (
-    MAX_RECORD_SIZE,
     TTL_DEFAULT,
     TTL_KEEP,
     TTL_MAX,
@@ -148,6 +147,8 @@ def _remove(store: NamespaceStore, request: Request, digest: bytes, now_ms: int)
 
 
 def _write(store: NamespaceStore, request: Request, digest: bytes, now_ms: int) -> Reply:
+    if store.settings.stop_writes:
+        raise Refused(Result.OUT_OF_SPACE)
     must_exist, replace = _policies(request)
     old = store.find(digest)
     if old is not None and store.hidden(old, seconds_2010(now_ms)):
@@ -161,7 +162,7 @@ def _write(store: NamespaceStore, request: Request, digest: bytes, now_ms: int) 
         if must_exist:
             raise Refused(Result.NOT_FOUND)
         _check_generation(request, None)
-        if len(set_name) > SET_NAME_MAX:
+        if len(set_name) > SET_NAME_MAX or b"\0" in set_name:
             raise Refused(Result.PARAMETER)
         if store.truncated_now(set_name, now_ms):
             raise Refused(Result.FORBIDDEN)
@@ -179,12 +180,14 @@ def _write(store: NamespaceStore, request: Request, digest: bytes, now_ms: int) 
     ttl = request.ttl
     if ttl > TTL_MAX and ttl not in (TTL_NEVER, TTL_KEEP):
         raise _Failed(Result.PARAMETER, old)
+    if store.settings.forbids(ttl, store.default_ttl):
+        raise _Failed(Result.FORBIDDEN, old)
     _count_ttl_reduction(store, old, ttl, now_ms)
     bins: Bins = {} if old is None or replace else dict(old.bins)
     record = store.successor(old, digest, set_name, ttl, now_ms, bins)
     try:
         packed = _apply_ops(request, record, now_ms)
-        _check_size(request, record)
+        _check_size(request, record, store.settings.max_record_size)
     except Refused as failure:
         raise _Failed(failure.code, old) from failure
     if record.key is None:  # only now: the ops' expressions do not see a key that this very write brings
@@ -281,10 +284,10 @@ def _count_ttl_reduction(store: NamespaceStore, old: Record | None, ttl: int, no
         store.counters["ttl_reductions_applied"] += 1
 
 
-def _check_size(request: Request, record: Record) -> None:
-    if request.size > MAX_RECORD_SIZE // 16 or any(op[0] != _WRITE for op in request.ops):
+def _check_size(request: Request, record: Record, most: int) -> None:
+    if request.size > most // 16 or any(op[0] != _WRITE for op in request.ops):
         size = sum(len(data) for _, data in record.bins.values())
-        if size > MAX_RECORD_SIZE // 2 and RecordView(record, 0).device_size > MAX_RECORD_SIZE:
+        if size > most // 2 and RecordView(record, 0).device_size > most:
             raise Refused(Result.RECORD_TOO_BIG)
 
 

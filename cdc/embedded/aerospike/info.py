@@ -96,8 +96,10 @@ def _partition_info(node: "Node", params: str) -> str:
             master = owners[0].id if owners else "0"
             version = f"{key}.0.{'mp-' if rank == 0 else '-p-'}" if state == "S" else "0.0.---"
             records = len(store.partitions[partition])
+            emigrates = int(rank == 0 and partition < node.faults.migrations_remaining)
             rows.append(
-                f"{namespace}:{partition}:{state}:{len(owners)}:{rank}:{rank}:0:{master}:{master}:0:0:0:{records}:0:0:"
+                f"{namespace}:{partition}:{state}:{len(owners)}:{rank}:{rank}:0:{master}:{master}:{emigrates}:0:0:"
+                f"{records}:0:0:"
                 f"{1 if state == 'S' else 0}:{version}:{version}"
             )
     return ";".join(rows)
@@ -160,6 +162,7 @@ _COMMANDS: dict[str, Command] = {
     "statistics": lambda node, params: stats.node(node),
     "get-config": _get_config,
     "sets": admin.sets,
+    "set-config": admin.set_config,
     "sindex": admin.index_list_or_stat,
     "sindex-list": admin.index_list,
     "sindex-stat": admin.index_stat,

@@ -160,7 +160,7 @@ class Connection:
         accounts = self._emulator.accounts
         standing = accounts.standing(self._token) if kind != TYPE_SECURITY else Result.OK
         if kind == TYPE_SECURITY:
-            answer, token = accounts.answer(payload)
+            answer, token = accounts.answer(payload, self._token)
             self._token = token or self._token
             self._sock.sendall(answer)
         elif kind == TYPE_INFO:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cdc.embedded.aerospike.store import EPOCH_MS, MAX_RECORD_SIZE, seconds_2010
+from cdc.embedded.aerospike.store import EPOCH_MS, seconds_2010
 
 if TYPE_CHECKING:
     from cdc.embedded.aerospike.cluster import Node
@@ -40,7 +40,9 @@ def namespace(node: "Node", name: str) -> str:
     emulator, store, now = node.emulator, node.stores[name], node.now()
     alive = sum(n.alive for n in emulator.nodes)
     master = sum(
-        len(store.partitions[p]) for p, owners in enumerate(emulator.owners(name)) if owners and owners[0] is node
+        len(records)
+        for records, owners in zip(store.partitions, emulator.owners(name), strict=True)
+        if records and owners and owners[0] is node
     )
     remaining = node.faults.migrations_remaining
     values: dict[str, object] = {
@@ -58,11 +60,11 @@ def namespace(node: "Node", name: str) -> str:
         "dead_partitions": 0,
         "unavailable_partitions": 0,
         "clock_skew_stop_writes": "false",
-        "stop_writes": "false",
+        "stop_writes": str(store.settings.stop_writes).lower(),
         "hwm_breached": "false",
         "current_time": seconds_2010(now),
         "expired_objects": store.counters["expired_objects"],
-        "evicted_objects": 0,
+        "evicted_objects": store.counters["evicted_objects"],
         "evict_ttl": 0,
         "evict_void_time": 0,
         "smd_evict_void_time": 0,
@@ -82,12 +84,14 @@ def namespace_config(node: "Node", name: str) -> str:
     """The settings of a namespace."""
     store = node.stores[name]
     values: dict[str, object] = {
-        "allow-ttl-without-nsup": "true",
+        "allow-ttl-without-nsup": str(store.settings.allow_ttl_without_nsup).lower(),
         "conflict-resolution-policy": "generation",
         "default-ttl": store.default_ttl,
-        "max-record-size": MAX_RECORD_SIZE,
-        "nsup-period": 1,
+        "max-record-size": store.settings.max_record_size,
+        "nsup-period": store.settings.nsup_period,
         "replication-factor": node.emulator.replication,
+        "single-query-threads": 4,
+        "stop-writes-sys-memory-pct": store.settings.stop_writes_sys_memory_pct,
         "strong-consistency": "false",
         "storage-engine": "device" if store.persisted else "memory",
     }
@@ -121,7 +125,7 @@ def node(node: "Node") -> str:
         "cluster_is_member": "true",
         "cluster_clock_skew_stop_writes_sec": 0,
         "cluster_clock_skew_ms": max(clocks) - min(clocks) if clocks else 0,
-        "uptime": max(node.now() - node.started_ms, 0) // 1000,
+        "uptime": max(node.emulator.clock() - node.started_ms, 0) // 1000,  # no step of its clock moves it
         "objects": sum(store.objects for store in node.stores.values()),
         "tombstones": 0,
         "client_connections": node.server.connections,

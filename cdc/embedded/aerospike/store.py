@@ -6,7 +6,7 @@ truncation hides what has a LUT below its own (`truncate.c`). Pure: time comes i
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cdc.clock import CITRUSLEAF_EPOCH_S
@@ -18,8 +18,8 @@ TTL_DEFAULT = 0
 TTL_NEVER = 0xFFFF_FFFF
 TTL_KEEP = 0xFFFF_FFFE
 TTL_MAX = 10 * 365 * 86_400
-MAX_RECORD_SIZE = 1 << 20
-"""The server's default of max-record-size."""
+SYSTEM_MEMORY_PCT = 50
+"""How much of its machine's memory a node says is in use."""
 
 
 def partition_id(digest: bytes) -> int:
@@ -38,6 +38,28 @@ class SetState:
 
     objects: int = 0
     truncate_lut_ms: int = 0  # since 1970; 0: never truncated
+    enable_index: bool = False  # told, and of no effect
+
+
+@dataclass(slots=True)
+class Settings:
+    """A namespace's settings that `set-config` changes and writes go by; as made, the server's defaults, but that an
+    nsup cycle is due each second."""
+
+    nsup_period: int = 1
+    allow_ttl_without_nsup: bool = True
+    max_record_size: int = 1 << 20
+    stop_writes_sys_memory_pct: int = 90
+
+    @property
+    def stop_writes(self) -> bool:
+        """As `nsup.c` evaluates it, of the limits only that on the machine's memory."""
+        return 0 < self.stop_writes_sys_memory_pct < SYSTEM_MEMORY_PCT
+
+    def forbids(self, ttl: int, default_ttl: int) -> bool:
+        """Whether a write with this TTL is forbidden, as nothing would ever remove the record (`rw_utils.h`)."""
+        expires = ttl not in (TTL_DEFAULT, TTL_NEVER, TTL_KEEP) or (ttl == TTL_DEFAULT and default_ttl != 0)
+        return expires and not self.nsup_period and not self.allow_ttl_without_nsup
 
 
 class NamespaceStore:
@@ -48,6 +70,7 @@ class NamespaceStore:
         self.raw_name = name.encode()
         self.default_ttl = default_ttl
         self.persisted = persisted
+        self.settings = Settings()
         self.partitions: list[dict[bytes, Record]] = [{} for _ in range(PARTITIONS)]
         self.sets: defaultdict[bytes, SetState] = defaultdict(SetState)
         self.counters: Counter[str] = Counter()
@@ -147,6 +170,12 @@ class NamespaceStore:
         self._next_void_s = following
         self.counters["expired_objects"] += len(expired)
         return len(expired)
+
+    def evict(self, digests: Iterable[bytes]) -> None:
+        """Remove records as nsup does once a limit is reached, and count them."""
+        for digest in list(digests):
+            self.drop(digest)
+            self.counters["evicted_objects"] += 1
 
     def truncate(self, set_name: bytes | None, lut_ms: int) -> None:
         """Remove every record (of a set) with a LUT below `lut_ms`. An unknown set, or a lower LUT, does nothing."""
