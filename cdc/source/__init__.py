@@ -2,29 +2,29 @@
 
 source        Source: joined reads of bins and LUT, node clocks, and the facts below for one namespace
 expressions   filters and projections as packed bytes; pure
-facts         counts per partition, deletion counters, truncations, indexes, UDFs, sets: parsed info answers; pure
+scope         which records are captured, as an expression and in words; pure
+facts         what nodes say of counts, deletion counters, truncations and themselves: parsed info answers; pure
+metadata      indexes, UDFs, sets, settings, roles, users: parsed answers, and what nodes agree on; pure
+describe      a look at all of that
 join_kernels, join_plain   matching rows by digest, compiled and plain
 """
 
-from cdc.source.facts import (
-    DeletionCounters,
-    PartitionCounts,
-    SecondaryIndex,
-    SetFacts,
-    Truncations,
-    Udf,
-)
+from cdc.source.describe import describe
+from cdc.source.facts import NodeStanding, PartitionCounts, Standing, Truncations
+from cdc.source.metadata import Described
 from cdc.source.observed import Observed
+from cdc.source.scope import Scope
 from cdc.source.source import NodeClock, Source
 
 __all__ = [
-    "DeletionCounters",
+    "Described",
     "NodeClock",
+    "NodeStanding",
     "Observed",
     "PartitionCounts",
-    "SecondaryIndex",
-    "SetFacts",
+    "Scope",
     "Source",
+    "Standing",
     "Truncations",
-    "Udf",
+    "describe",
 ]

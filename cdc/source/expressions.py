@@ -8,7 +8,11 @@ test holds each of these equal to what the official client packs.
 import struct
 from collections.abc import Sequence
 
-_EQ, _GE, _AND, _OR, _ADD, _DIV = 1, 4, 16, 17, 20, 23
+import numpy as np
+
+from cdc.model import I64, U8
+
+_EQ, _NE, _GE, _LE, _AND, _OR, _ADD, _DIV = 1, 2, 4, 6, 16, 17, 20, 23
 _LAST_UPDATE, _SINCE_UPDATE, _SET_NAME = 66, 67, 70
 _STRING = b"\x03"
 
@@ -56,12 +60,30 @@ def lut_at_least(ms: int) -> bytes:
     return _call(_GE, LUT, _int(ms * NS_PER_MS))
 
 
+def not_after(lut_ms: I64) -> U8:
+    """For each of n moments (milliseconds since 1970, not negative) a filter that is true for records updated then or
+    before, as the rows of one array, (n, size)."""
+    head = np.frombuffer(bytes([0x93, _LE]) + LUT + b"\xcf", np.uint8)
+    made = np.empty((len(lut_ms), len(head) + 8), np.uint8)
+    made[:, : len(head)] = head
+    made[:, len(head) :] = (lut_ms * NS_PER_MS).astype(">u8").view(np.uint8).reshape(-1, 8)
+    return made
+
+
 def in_sets(names: Sequence[str]) -> bytes:
     """True for records of one of these sets; the empty name is the null set. ValueError without a name."""
     if not names:
         raise ValueError("no set is named")
     terms = [_call(_EQ, _call(_SET_NAME), _text(name)) for name in names]
     return terms[0] if len(terms) == 1 else _call(_OR, *terms)
+
+
+def not_in_sets(names: Sequence[str]) -> bytes:
+    """True for records of no such set; the empty name is the null set. ValueError without a name."""
+    if not names:
+        raise ValueError("no set is named")
+    terms = [_call(_NE, _call(_SET_NAME), _text(name)) for name in names]
+    return terms[0] if len(terms) == 1 else _call(_AND, *terms)
 
 
 def both(first: bytes | None, second: bytes | None) -> bytes | None:

@@ -1,7 +1,6 @@
 """What nodes say of a namespace in answers to info commands, parsed. Pure; ProtocolError for what cannot be read."""
 
-import base64
-import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from cdc.clock import CITRUSLEAF_EPOCH_S
 from cdc.errors import NamespaceUnknown, ProtocolError
-from cdc.model import I64, PARTITIONS
+from cdc.model import I64, PARTITIONS, U8
 
 EPOCH_MS = CITRUSLEAF_EPOCH_S * 1000
 
@@ -27,57 +26,47 @@ class PartitionCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class DeletionCounters:
-    """A node's counters that move when something is deleted; a restart resets them. They tell that something was
-    deleted, not how many: an operation that was proxied counts at two nodes.
+class Truncations:
+    """Truncations that a node knows, in milliseconds since 1970: records with a LUT before it are gone. 0: never.
+    `under_way`: records of one are still being removed."""
 
-    `started_ms`: when the node started, in its own time, to a second or two.
-    """
-
-    started_ms: int
-    deleted: int
-    expired: int
-    evicted: int
+    namespace: int
+    sets: Mapping[str, int]
+    under_way: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Truncations:
-    """Truncations known to the nodes, in milliseconds since 1970: records with a LUT before it are gone. 0: never."""
+class NodeStanding:
+    """What one node says of itself and of a namespace.
 
-    namespace: int
+    `now_ms` is its clock and `uptime_s` how long it runs, both cut to seconds. `cluster_key` is another after every
+    change of the cluster's members, a restart included. `deleted`, `expired` and `evicted` are sums of counters that
+    move when a record goes; a restart resets them. They tell that something went, not how many: an operation that was
+    proxied counts at two nodes. `copies` is the replication factor in effect; `objects` are all records here, `masters`
+    those of them that the node is master of, `sets` the records by set, which counts copies too.
+    """
+
+    name: str
+    now_ms: int
+    uptime_s: int
+    cluster_key: str
+    deleted: int
+    expired: int
+    evicted: int
+    truncations: Truncations
+    copies: int
+    objects: int
+    masters: int
+    tombstones: int
     sets: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class SecondaryIndex:
-    """A secondary index, in the words of the server's `sindex-list`."""
+class Standing:
+    """What all nodes say of a namespace, each in one answer: the nodes by name, and the counts of their partitions."""
 
-    name: str
-    set: str
-    bin: str
-    type: str
-    index_type: str
-    context: str
-    expression: str
-
-
-@dataclass(frozen=True, slots=True)
-class Udf:
-    """A registered module and its source text."""
-
-    filename: str
-    type: str
-    hash: str
-    content: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class SetFacts:
-    """A set: its records on all nodes (copies included), and its settings as the server names them."""
-
-    name: str
-    records: int
-    settings: Mapping[str, str]
+    nodes: tuple[NodeStanding, ...]
+    counts: PartitionCounts
 
 
 def pairs(text: str, separator: str = ";") -> dict[str, str]:
@@ -102,6 +91,12 @@ def namespace_facts(answer: str, namespace: str) -> dict[str, str]:
 
 
 _COLUMNS = ("partition", "working_master", "emigrates", "immigrates", "records", "tombstones")
+_COLON, _SEMICOLON = ord(":"), ord(";")
+_WIDEST = 16
+"""Digits of the widest number: a node's name, 64 bits in hexadecimal."""
+_DIGIT: I64 = np.full(256, 255, np.int64)
+_DIGIT[list(b"0123456789")] = np.arange(10)
+_DIGIT[list(b"abcdef")] = _DIGIT[list(b"ABCDEF")] = np.arange(10, 16)
 
 
 def partition_counts(answers: Mapping[str, str], namespace: str, *, complete: bool) -> PartitionCounts:
@@ -113,114 +108,119 @@ def partition_counts(answers: Mapping[str, str], namespace: str, *, complete: bo
     masters = np.zeros(PARTITIONS, np.int64)
     migrating = False
     for node, answer in answers.items():
-        lines = answer.split(";")
-        header = lines[0].split(":")
-        try:
-            at = [header.index(name) for name in _COLUMNS]
-        except ValueError as error:
-            raise ProtocolError(f"partition-info of node {node} has the columns {lines[0][:200]!r}") from error
-        start = namespace + ":"
-        for line in lines:
-            if not line.startswith(start):
-                continue
-            values = line.split(":")
-            try:
-                partition, emigrates, immigrates, count, tombstones = (int(values[at[i]]) for i in (0, 2, 3, 4, 5))
-                master = values[at[1]]
-                migrating = migrating or emigrates > 0 or immigrates > 0
-                if master.lstrip("0").upper() == node.lstrip("0").upper():
-                    records[partition] = count - tombstones
-                    masters[partition] += 1
-            except (ValueError, IndexError) as error:
-                raise ProtocolError(f"partition-info of node {node} says {line[:200]!r}") from error
+        partition, master, emigrates, immigrates, count, tombstones = _partition_columns(node, answer, namespace)
+        migrating = migrating or bool(np.any(emigrates | immigrates))
+        mine = master == _node_number(node)
+        records[partition[mine]] = (count - tombstones)[mine]
+        np.add.at(masters, partition[mine], 1)
     return PartitionCounts(records, complete and not migrating and bool((masters == 1).all()))
 
 
-def deletion_counters(namespace_answer: str, statistics: str, namespace: str) -> DeletionCounters:
-    """From a node's answers to `namespace/NAME` and `statistics`."""
-    found = namespace_facts(namespace_answer, namespace)
+def _node_number(name: str) -> int:
+    """A node's name as the number that it is in hexadecimal."""
+    try:
+        return int(np.array(int(name, 16), np.uint64).astype(np.int64))
+    except (ValueError, OverflowError) as error:
+        raise ProtocolError(f"a node has the name {name!r}") from error
+
+
+def _partition_columns(node: str, answer: str, namespace: str) -> list[I64]:
+    """_COLUMNS of the namespace's lines. A whole column is read at a time: there are thousands of lines a node."""
+    header, _, rest = answer.partition(";")
+    names = header.split(":")
+    start = namespace + ":"
+    data = ";".join(line for line in rest.split(";") if line.startswith(start)).encode("latin-1", "replace")
+    text = np.frombuffer(data, np.uint8)
+    ends = np.append(np.flatnonzero((text == _COLON) | (text == _SEMICOLON)), len(text))
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    if not len(text):
+        ends = starts = ends[:0]
+    if missing := [name for name in _COLUMNS if name not in names]:
+        raise ProtocolError(f"partition-info of node {node} lacks {missing}: {header[:200]!r}")
+    lines = len(ends) // len(names)
+    if lines * len(names) != len(ends) or np.any(text[ends[len(names) - 1 : -1 : len(names)]] != _SEMICOLON):
+        raise ProtocolError(f"partition-info of node {node} has lines unlike its columns {header[:200]!r}")
+    columns = []
+    for name in _COLUMNS:
+        at = slice(names.index(name), None, len(names))
+        value = _numbers_at(text, starts[at], ends[at], 16 if name == "working_master" else 10)
+        if value is None or (name == "partition" and np.any((value < 0) | (value >= PARTITIONS))):
+            raise ProtocolError(f"partition-info of node {node} has no numbers in column {name}")
+        columns.append(value)
+    return columns
+
+
+def _numbers_at(text: U8, starts: I64, ends: I64, base: int) -> I64 | None:
+    """The numbers that stand between the places, modulo 2^64; None where one is none."""
+    width = ends - starts
+    if len(width) == 0:
+        return np.empty(0, np.int64)
+    if width.min() < 1 or width.max() > _WIDEST:
+        return None
+    out = np.zeros(len(width), np.int64)
+    for i in range(int(width.max())):
+        there = np.flatnonzero(i < width)
+        digit = _DIGIT[text[starts[there] + i]]
+        if np.any(digit >= base):
+            return None
+        out[there] = out[there] * base + digit
+    return out
+
+
+def standing(answers: Mapping[str, Mapping[str, str]], namespace: str, *, complete: bool) -> Standing:
+    """From every node's answers to `standing_commands`, by node name and command; `complete`: no node is missing."""
+    nodes = tuple(_node_standing(name, said, namespace) for name, said in sorted(answers.items()))
+    partitions = {name: said.get("partition-info", "") for name, said in answers.items()}
+    return Standing(nodes, partition_counts(partitions, namespace, complete=complete))
+
+
+def standing_commands(namespace: str) -> tuple[str, ...]:
+    """What a node is asked for its NodeStanding and its PartitionCounts. The server answers in this order, and counters
+    and truncations must be read before what is counted: see `collector.deletes`."""
+    return f"namespace/{namespace}", "statistics", f"sets/{namespace}", "partition-info"
+
+
+def _node_standing(name: str, said: Mapping[str, str], namespace: str) -> NodeStanding:
+    space, node, _, _ = (said.get(command, "") for command in standing_commands(namespace))
+    found, general = namespace_facts(space, namespace), pairs(node)
+    sets = set_lines(said.get(f"sets/{namespace}", ""))
     # One that timed out, for instance waiting for a replica, may have removed the master's copy all the same.
     removing = ("_delete_success", "_delete_timeout")
-    deleted = sum(number(found, key) for key in found if key.endswith(removing))
-    now_ms = number(found, "current_time") * 1000 + EPOCH_MS
-    return DeletionCounters(
-        started_ms=now_ms - number(pairs(statistics), "uptime") * 1000,
-        deleted=deleted + int(found.get("deleted_last_bin", 0)),
+    cut = {one["set"]: moment for one in sets if (moment := _since_1970(number(one, "truncate_lut")))}
+    return NodeStanding(
+        name=name,
+        now_ms=number(found, "current_time") * 1000 + EPOCH_MS,
+        uptime_s=number(general, "uptime"),
+        cluster_key=general.get("cluster_key", ""),
+        deleted=sum(number(found, key) for key in found if key.endswith(removing))
+        + (number(found, "deleted_last_bin") if "deleted_last_bin" in found else 0),
         expired=number(found, "expired_objects"),
         evicted=number(found, "evicted_objects"),
+        truncations=Truncations(
+            _since_1970(number(found, "truncate_lut")),
+            cut,
+            "true" in (found.get("truncating"), *(one.get("truncating") for one in sets)),
+        ),
+        copies=number(found, "effective_replication_factor"),
+        objects=number(found, "objects"),
+        masters=number(found, "master_objects"),
+        tombstones=number(found, "tombstones"),
+        sets={one["set"]: number(one, "objects") for one in sets},
     )
 
 
 def set_lines(answer: str) -> list[dict[str, str]]:
-    """The sets of an answer to `sets/NAME`, each as a mapping."""
-    return [found for line in answer.split(";") if "set" in (found := pairs(line, ":"))]
-
-
-def truncations(namespace_answers: Mapping[str, str], set_answers: Mapping[str, str], namespace: str) -> Truncations:
-    """The latest that any node knows, from the answers to `namespace/NAME` and `sets/NAME` by node name."""
-    whole = [number(namespace_facts(a, namespace), "truncate_lut") for a in namespace_answers.values()]
-    sets: dict[str, int] = {}
-    for answer in set_answers.values():
-        for found in set_lines(answer):
-            moment = _since_1970(number(found, "truncate_lut"))
-            if moment:
-                sets[found["set"]] = max(moment, sets.get(found["set"], 0))
-    return Truncations(_since_1970(max(whole, default=0)), dict(sorted(sets.items())))
+    """The sets of an answer to `sets/NAME`, each as a mapping. A set's name may hold whatever divides an answer: what
+    is said of it begins with its objects. ProtocolError."""
+    out = []
+    for part in re.split(r"(?:^|;)ns=[^:;]*:set=", answer)[1:]:
+        name, found, rest = part.partition(":objects=")
+        if not found:
+            raise ProtocolError(f"an answer about sets holds {part[:200]!r}")
+        out.append({"set": name} | pairs("objects=" + rest.rstrip(";"), ":"))
+    return out
 
 
 def _since_1970(lut: int) -> int:
     """The server counts truncations in milliseconds since 2010."""
     return lut + EPOCH_MS if lut else 0
-
-
-_SET_FACTS = {"ns", "set", "objects", "tombstones", "truncate_lut", "truncating", "index_populating", "sindexes"}
-
-
-def set_facts(answers: Mapping[str, str]) -> tuple[SetFacts, ...]:
-    """The sets, sorted by name, from every node's answer to `sets/NAME`."""
-    merged: dict[str, SetFacts] = {}
-    for answer in answers.values():
-        for found in set_lines(answer):
-            settings = {k: v for k, v in found.items() if k not in _SET_FACTS and not k.endswith("_bytes")}
-            before = merged[found["set"]].records if found["set"] in merged else 0
-            merged[found["set"]] = SetFacts(found["set"], before + number(found, "objects"), settings)
-    return tuple(merged[name] for name in sorted(merged))
-
-
-def secondary_indexes(answer: str, namespace: str) -> tuple[SecondaryIndex, ...]:
-    """The namespace's indexes, sorted by name, from the answer to `sindex-list`."""
-    indexes = []
-    for line in answer.split(";"):
-        found = pairs(line, ":")
-        if found.get("ns") != namespace:
-            continue
-        if "indexname" not in found:
-            raise ProtocolError(f"sindex-list says {line[:200]!r}")
-        word = {key: "" if value in ("NULL", "null") else value for key, value in found.items()}
-        indexes.append(
-            SecondaryIndex(
-                name=word["indexname"],
-                set=word.get("set", ""),
-                bin=word.get("bin", ""),
-                type=word.get("type", ""),
-                index_type=word.get("indextype", ""),
-                context=word.get("context", ""),
-                expression=word.get("exp", ""),
-            )
-        )
-    return tuple(sorted(indexes, key=lambda index: index.name))
-
-
-def udf_names(answer: str) -> list[dict[str, str]]:
-    """The modules of an answer to `udf-list`, sorted by name."""
-    found = [pairs(line, ",") for line in answer.split(";")]
-    return sorted((word for word in found if "filename" in word), key=lambda word: word["filename"])
-
-
-def udf_content(answer: str) -> bytes:
-    """The source text of an answer to `udf-get:filename=…`."""
-    found = pairs(answer)
-    try:
-        return base64.b64decode(found["content"], validate=True)
-    except (KeyError, binascii.Error, ValueError) as error:
-        raise ProtocolError(f"udf-get says {answer[:80]!r}") from error

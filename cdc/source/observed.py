@@ -15,6 +15,7 @@ from cdc.source.join_kernels import last_rows
 class Observed:
     """Records with their LUTs (`lut[i]` of record i, milliseconds since 1970), each digest once.
 
+    `torn[i]`: record i changed between the two queries, and the LUT is that of a newer version than its content.
     `records.rejected` are those that cannot be said in the schema, each digest once as well. `partitions` is what was
     asked, all of it finished.
     """
@@ -22,6 +23,7 @@ class Observed:
     partitions: I64
     records: Records
     lut: I64
+    torn: Bool
 
     def __len__(self) -> int:
         return len(self.lut)

@@ -1,30 +1,36 @@
 """A namespace of a cluster: what its records are now, when they got so, and what its nodes say of it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from cdc import codec
 from cdc.clock import CITRUSLEAF_EPOCH_S, Clock, wall_clock
-from cdc.codec.frames import Projections
-from cdc.errors import ClusterUnreachable
+from cdc.codec.frames import CONTENT_LIMIT, Projections
+from cdc.errors import ClusterUnreachable, PartitionUnavailable
 from cdc.model import I64, U8, partition_of
 from cdc.source import expressions, facts
 from cdc.source.join_kernels import last_rows
 from cdc.source.observed import Look, Observed, once, taken
+from cdc.source.scope import Scope, set_indexes
 from cdc.wire import messages as m
 from cdc.wire.batch import values
 from cdc.wire.cluster import Cluster, Node
-from cdc.wire.query import query
+from cdc.wire.query import OVERLOADED, query
 
 PROJECTS_SINCE = (8, 1, 2)
 """The first server that projects an expression in a query."""
+FEW = 1_000
+"""So many LUTs are asked for by their digests: a second pass over the index would cost the server more."""
+TELLING = frozenset({m.Result.OK, m.Result.NOT_FOUND})
+"""Results that say of a record how it stands."""
 ASKED_AGAIN = 2
 """How often records are asked again that changed between the two queries."""
 CLOCK_SAMPLES = 3
 CLOCK_PARTITIONS = 32
 """Where a record to tell the time by is looked for first."""
+EVERYTHING = Scope()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,50 +42,58 @@ class NodeClock:
 
 
 class Source:
-    """One namespace. `sets` limits it to records of these sets ("" is the null set); none means all."""
+    """One namespace, or what of it is in `scope`: nothing else is observed."""
 
     def __init__(
         self,
         cluster: Cluster,
         namespace: str,
         *,
-        sets: Sequence[str] = (),
+        scope: Scope = EVERYTHING,
         connections: int = 2,
         clock: Clock = wall_clock,
+        content_limit: int = CONTENT_LIMIT,
     ) -> None:
-        """Raises NamespaceUnknown and ClusterUnreachable."""
+        """A record with a larger encoded content is rejected. Raises NamespaceUnknown and ClusterUnreachable."""
         self.cluster = cluster
         self.namespace = namespace
-        self._sets = expressions.in_sets(sets) if sets else None
-        self._connections = connections
+        self.scope = scope
+        self.parts = scope.parts({})
+        self.connections = connections
         self._clock = clock
+        self._content_limit = content_limit
         cluster.owners(namespace)
         self._projects = all(build >= PROJECTS_SINCE for build in cluster.builds().values())
 
     def observe(
-        self, partitions: Iterable[int], since_ms: int | None = None, *, records_per_second: int = 0
+        self,
+        partitions: Iterable[int],
+        since_ms: int | None = None,
+        *,
+        records_per_second: int = 0,
+        again: int = ASKED_AGAIN,
     ) -> Observed:
         """Every record of the partitions with a LUT of at least `since_ms` (None: every record).
 
         Bins first, then LUTs, joined by (digest, generation), for the reason docs/architecture.md gives: a content
-        may be older than its LUT says, never newer. What changed in between is asked again, twice at most. Raises
+        may be older than its LUT says, never newer. What changed in between is asked `again` so often at most. Raises
         what `wire.query.query` raises, and CodecError.
         """
         asked = np.unique(np.fromiter(partitions, np.int64))
         parts = [self._look(asked, since_ms, records_per_second)]
-        for _ in range(ASKED_AGAIN):
+        for _ in range(again):
             newest = parts[-1]
             torn = np.flatnonzero(newest.torn)
             if not len(torn):
                 break
             digests = newest.records.digest[torn]
             where = np.unique(partition_of(digests))
-            again = self._look(where, int(newest.lut[torn].min()), records_per_second)
-            keep = last_rows(again.records.digest, digests) >= 0
+            second = self._look(where, int(newest.lut[torn].min()), records_per_second)
+            keep = last_rows(second.records.digest, digests) >= 0
             parts[-1] = newest.take(np.flatnonzero(~newest.torn))
-            parts.append(again.take(np.flatnonzero(keep)))
+            parts.append(second.take(np.flatnonzero(keep)))
         whole = parts[0] if len(parts) == 1 else Look.joined(parts)
-        return Observed(asked, whole.records, whole.lut)
+        return Observed(asked, whole.records, whole.lut, whole.torn)
 
     def observations(
         self,
@@ -100,14 +114,17 @@ class Source:
 
     def digests(self, partitions: Iterable[int]) -> Projections:
         """Digest, generation and void time of every record of the partitions; a record may come twice."""
-        frames = query(
-            self.cluster, self.namespace, partitions, filter=self._sets, bins=False, connections=self._connections
-        )
-        return codec.digests(frames)
+        return codec.digests(self._query(list(partitions), bins=False))
+
+    def threads_a_query(self) -> int:
+        """Threads that a node gives to one query at the most: `single-query-threads`, the highest of the nodes'.
+        ClusterUnreachable."""
+        said = self._said(f"get-config:context=namespace;namespace={self.namespace}")
+        return max(facts.number(facts.pairs(answer), "single-query-threads") for answer in said.values())
 
     def luts(self, digests: U8) -> tuple[I64, I64, I64]:
         """LUT (milliseconds), generation and result code of named records, by batches of expression reads."""
-        answers = values(self.cluster, self.namespace, digests, expressions.LUT, connections=self._connections)
+        answers = values(self.cluster, self.namespace, digests, expressions.LUT, connections=self.connections)
         return (
             answers.value // expressions.NS_PER_MS,
             answers.generation.astype(np.int64),
@@ -115,34 +132,72 @@ class Source:
         )
 
     def _look(self, partitions: I64, since_ms: int | None, records_per_second: int) -> Look:
-        since = None if since_ms is None else expressions.lut_at_least(since_ms)
-        filter_ = expressions.both(since, self._sets)
-
-        def ask(project: bytes | None) -> Iterator[U8]:
-            return query(
-                self.cluster, self.namespace, partitions.tolist(), filter=filter_, project=project,
-                records_per_second=records_per_second, connections=self._connections,
-            )  # fmt: skip
-
-        records = once(codec.records(ask(None)))
+        asked = partitions.tolist()
+        frames = self._query(asked, since_ms, records_per_second=records_per_second)
+        records = once(codec.records(frames, limit=self._content_limit))
         if not len(records):
             return Look(records, np.empty(0, np.int64), np.empty(0, np.int64))
-        if self._projects:
-            times = codec.projections(ask(expressions.LUT))
+        # A batch knows neither the filter, which a record may have left meanwhile, nor a limit on its rate.
+        few = len(records) <= FEW and not self.scope.filter and not records_per_second
+        if self._projects and not few:
+            times = codec.projections(
+                self._query(asked, since_ms, project=expressions.LUT, records_per_second=records_per_second)
+            )
             row = last_rows(records.digest, times.digest)
             there = np.flatnonzero(row >= 0)
             lut = times.value[row[there]] // expressions.NS_PER_MS
             generation = times.generation[row[there]].astype(np.int64)
         else:
             lut, generation, result = self.luts(records.digest)
+            self._answered(result)
             there = np.flatnonzero(result == m.Result.OK)
             lut, generation = lut[there], generation[there]
         return Look(taken(records, there), lut, generation)
 
+    def _query(
+        self,
+        partitions: list[int],
+        since_ms: int | None = None,
+        *,
+        project: bytes | None = None,
+        bins: bool = True,
+        records_per_second: int = 0,
+    ) -> Iterator[U8]:
+        """Frames with every record in scope of the partitions."""
+        since = None if since_ms is None else expressions.lut_at_least(since_ms)
+        # Every connection keeps several of a server's threads busy. A sweep comes each second and finds little: those
+        # whom the namespace serves feel a second connection more than the sweep does.
+        connections = self.connections if since_ms is None else 1
+        for part in self.parts:
+            yield from query(
+                self.cluster, self.namespace, partitions, filter=expressions.both(since, part.filter), project=project,
+                bins=bins, set_name=part.set_name, records_per_second=records_per_second,
+                connections=connections,
+            )  # fmt: skip
+
+    def _answered(self, result: I64) -> None:
+        """Every record is there or gone; PartitionUnavailable where a node would not say, or it would be left out."""
+        codes, counts = np.unique(result, return_counts=True)
+        unsaid = {code: n for code, n in zip(codes.tolist(), counts.tolist(), strict=True) if code not in TELLING}
+        if unsaid:
+            for code in unsaid.keys() & OVERLOADED:
+                self.cluster.was_busy(m.Result(code).name)
+            named = ", ".join(f"result {m.result_name(code)} for {n:,}" for code, n in unsaid.items())
+            raise PartitionUnavailable(f"{self.namespace}: update times cannot be read: {named}")
+
     # What the nodes say
 
+    def learn_sets(self) -> None:
+        """Ask, where it matters, which sets the nodes know and have an index of: looks use them from now on. While a
+        node does not answer nothing is taken for known, and looks ask as they would of any server."""
+        if self.scope.include:
+            command = f"sets/{self.namespace}"
+            said = self.cluster.ask_all(command)
+            answers = {node.name: a[command] for node, a in said.items() if not isinstance(a, ClusterUnreachable)}
+            self.parts = self.scope.parts(set_indexes(answers) if len(answers) == len(said) else {})
+
     def clocks(self) -> dict[str, NodeClock]:
-        """Every node's clock against ours, by node name; ClusterUnreachable.
+        """Every node's clock against ours, by node name, of those that answer; ClusterUnreachable where none does.
 
         From a record's `LastUpdateTime() + SinceUpdateTime()`, to about the time a request takes; from info
         `current_time`, to a second, where a node holds no record or cannot project.
@@ -150,9 +205,27 @@ class Source:
         owned: dict[Node, list[int]] = {node: [] for node in self.cluster.nodes()}
         for partition, node in self.cluster.owners(self.namespace).items():
             owned.setdefault(node, []).append(partition)
-        return {node.name: self._clock_of(node, partitions) for node, partitions in owned.items()}
+        seconds = self.seconds()
+        sharp = {node.name: self._sharp_clock(partitions) for node, partitions in owned.items() if node.name in seconds}
+        if not seconds:
+            raise ClusterUnreachable(f"no node tells its time, of {', '.join(node.name for node in owned)}")
+        return {name: sharp.get(name) or clock for name, clock in seconds.items()}
 
-    def _clock_of(self, node: Node, partitions: list[int]) -> NodeClock:
+    def seconds(self) -> dict[str, NodeClock]:
+        """The same from info `current_time` alone: half a second sharp, for one cheap request a node."""
+        command = f"namespace/{self.namespace}"
+        before = self._clock()
+        said = self.cluster.ask_all(command)
+        after = self._clock()
+        out = {}
+        for node, answer in said.items():
+            if not isinstance(answer, ClusterUnreachable):
+                found = facts.namespace_facts(answer[command], self.namespace)
+                now = (facts.number(found, "current_time") + CITRUSLEAF_EPOCH_S) * 1000
+                out[node.name] = _between(now + 500, before, after, 500)
+        return out
+
+    def _sharp_clock(self, partitions: list[int]) -> NodeClock | None:
         best: NodeClock | None = None
         samples = CLOCK_SAMPLES if self._projects and partitions else 0
         few = partitions[:CLOCK_PARTITIONS]
@@ -164,73 +237,38 @@ class Source:
             if seen is None:
                 break
             best = seen if best is None or seen.error_ms < best.error_ms else best
-        if best is not None:
-            return best
-        before = self._clock()
-        answer = facts.namespace_facts(self.cluster.info(node, f"namespace/{self.namespace}"), self.namespace)
-        now = (facts.number(answer, "current_time") + CITRUSLEAF_EPOCH_S) * 1000
-        return _between(now + 500, before, self._clock(), 500)
+        return best
 
     def _sample(self, partitions: list[int]) -> NodeClock | None:
         before = self._clock()
         frames = query(
             self.cluster, self.namespace, partitions, filter=expressions.TELLS_TIME, project=expressions.NODE_NOW,
-            connections=1, sample_max=1,
+            connections=1, sample_max=1, retries=0,
         )  # fmt: skip
-        times = codec.projections(frames)
+        try:
+            times = codec.projections(frames)
+        except (ClusterUnreachable, PartitionUnavailable):
+            return None  # the node goes, or gives its partitions away: not for its clock's sake is that waited for
         return _between(int(times.value[0]), before, self._clock(), 1) if len(times) else None
 
     def partition_counts(self) -> facts.PartitionCounts:
         """Records of each partition at its working master, and whether the counts may be relied on."""
-        nodes = self.cluster.nodes()
-        answers = {}
-        for node in nodes:
-            try:
-                answers[node.name] = self.cluster.info(node, "partition-info")
-            except ClusterUnreachable:
-                continue  # it is missing from the counts, which are then not settled
-        return facts.partition_counts(answers, self.namespace, complete=len(answers) == len(nodes))
+        said = self.cluster.ask_all("partition-info")
+        answers = {node.name: a["partition-info"] for node, a in said.items() if not isinstance(a, ClusterUnreachable)}
+        return facts.partition_counts(answers, self.namespace, complete=len(answers) == len(said))
 
-    def deletion_counters(self) -> dict[str, facts.DeletionCounters]:
-        """By node name; ClusterUnreachable if one does not answer."""
-        mine = f"namespace/{self.namespace}"
-        return {
-            node.name: facts.deletion_counters(
-                self.cluster.info(node, mine), self.cluster.info(node, "statistics"), self.namespace
-            )
-            for node in self.cluster.nodes()
-        }
-
-    def truncations(self) -> facts.Truncations:
-        """Truncations of the namespace and its sets; ClusterUnreachable if a node does not answer."""
-        return facts.truncations(
-            self._said(f"namespace/{self.namespace}"), self._said(f"sets/{self.namespace}"), self.namespace
-        )
-
-    def sets(self) -> tuple[facts.SetFacts, ...]:
-        """The namespace's sets."""
-        return facts.set_facts(self._said(f"sets/{self.namespace}"))
-
-    def secondary_indexes(self) -> tuple[facts.SecondaryIndex, ...]:
-        """The namespace's secondary indexes."""
-        node = self.cluster.nodes()[0]
-        return facts.secondary_indexes(self.cluster.info(node, "sindex-list"), self.namespace)
-
-    def udfs(self) -> tuple[facts.Udf, ...]:
-        """The cluster's registered modules."""
-        node = self.cluster.nodes()[0]
-        return tuple(
-            facts.Udf(
-                filename=word["filename"],
-                type=word.get("type", ""),
-                hash=word.get("hash", ""),
-                content=facts.udf_content(self.cluster.info(node, f"udf-get:filename={word['filename']}")),
-            )
-            for word in facts.udf_names(self.cluster.info(node, "udf-list"))
-        )
+    def standing(self) -> facts.Standing:
+        """Counts, deletion counters, truncations and clocks of all nodes, by one request to each. Where one does not
+        answer it is left out, and the counts are not settled; ClusterUnreachable if none does."""
+        said = self.cluster.ask_all(*facts.standing_commands(self.namespace))
+        answers = {node.name: answer for node, answer in said.items() if not isinstance(answer, ClusterUnreachable)}
+        if not answers:
+            raise ClusterUnreachable(f"no node answers, of {', '.join(node.name for node in said)}")
+        return facts.standing(answers, self.namespace, complete=len(answers) == len(said))
 
     def _said(self, command: str) -> Mapping[str, str]:
-        return {node.name: self.cluster.info(node, command) for node in self.cluster.nodes()}
+        # Not by the official client, which cannot read a set's name that is not UTF-8.
+        return {node.name: self.cluster.ask(node, command)[command] for node in self.cluster.nodes()}
 
 
 def _between(there: int, before: int, after: int, resolution: int) -> NodeClock:

@@ -1,12 +1,14 @@
 """Kafka: the topics and their settings, transactions that carry changes and progress together, reading them back.
 
 `Topics` names and creates, `Membership` shares out the shards, `Publisher` writes (fenced by the membership),
-`ChangeReader` and `ProgressReader` read what was committed, `Progress` is what a transaction completed.
+`ChangeReader` and `ProgressReader` read what was committed, `Progress` is what a transaction completed, `Metadata` what
+is said of an index, a UDF, a set.
 """
 
 from cdc.topics.aside import Aside, kept_aside
 from cdc.topics.last import last_progress
 from cdc.topics.membership import Membership
+from cdc.topics.metadata import Kept, Metadata, kept_metadata
 from cdc.topics.names import Topics
 from cdc.topics.offsets import end_offsets, lag
 from cdc.topics.progress import Kind, Progress
@@ -17,8 +19,10 @@ __all__ = [
     "Aside",
     "ChangeReader",
     "Chunk",
+    "Kept",
     "Kind",
     "Membership",
+    "Metadata",
     "Progress",
     "ProgressEntry",
     "ProgressReader",
@@ -27,6 +31,7 @@ __all__ = [
     "Transaction",
     "end_offsets",
     "kept_aside",
+    "kept_metadata",
     "lag",
     "last_progress",
 ]  # fmt: skip

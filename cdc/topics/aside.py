@@ -3,14 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, Message, TopicPartition
-from confluent_kafka import KafkaError as Code
+from confluent_kafka import Message
 
 from cdc.config import KafkaSettings
-from cdc.errors import BrokerUnreachable
-from cdc.topics.client import failure, mapped, passing, reader_config
 from cdc.topics.names import Topics
-from cdc.topics.offsets import end_offsets, list_offsets
+from cdc.topics.offsets import end_offsets
+from cdc.topics.whole import messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +25,9 @@ class Aside:
 def kept_aside(settings: KafkaSettings, topics: Topics, shards: Iterable[int]) -> list[Aside]:
     """Everything in the aside topic now. Raises BrokerUnreachable, TopicMismatch."""
     ends = end_offsets(settings, topics.aside, shards)
-    starts = list_offsets(settings, topics.aside, ends, earliest=True)
-    waiting = {shard for shard, end in ends.items() if starts[shard] < end}
-    if not waiting:
-        return []
-    found: list[Aside] = []
-    consumer = Consumer(reader_config(settings, f"{topics.group}.aside") | {"enable.partition.eof": True})
-    try:
-        with mapped(f"read {topics.aside}"):
-            consumer.assign([TopicPartition(topics.aside, shard, starts[shard]) for shard in waiting])
-            while waiting:
-                message = consumer.poll(settings.timeout_s)
-                if message is None:
-                    raise BrokerUnreachable(f"{topics.aside} was not read in time")
-                error, shard = message.error(), int(message.partition() or 0)
-                if error is None:
-                    found.append(_aside(shard, message))
-                elif error.code() == Code._PARTITION_EOF:
-                    waiting.discard(shard)
-                elif not passing(error):
-                    raise failure(error, f"read {topics.aside}")
-    finally:
-        consumer.close()
-    return found
+    return [
+        _aside(int(message.partition() or 0), message) for message in messages(settings, topics, topics.aside, ends)
+    ]
 
 
 def _aside(shard: int, message: Message) -> Aside:

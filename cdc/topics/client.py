@@ -3,6 +3,8 @@
 `mapped` turns Kafka's errors into ours; a code that is not named here stays a KafkaError with Kafka's own words.
 """
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -57,9 +59,22 @@ def passing(error: Code) -> bool:
     return isinstance(failure(error, ""), BrokerUnreachable)
 
 
+_asking: dict[int, float] = {}
+"""Since when each thread that is in a `mapped` block has been in it."""
+
+
+def asking_s(thread: int) -> float:
+    """For how long a thread (its ident) has been asking something of Kafka, in seconds; 0: it is not."""
+    now = time.monotonic()
+    return now - _asking.get(thread, now)
+
+
 @contextmanager
 def mapped(doing: str) -> Iterator[None]:
     """Raise our errors for Kafka's in the block, and for an admin client's future that is waited for in vain."""
+    thread = threading.get_ident()
+    outermost = thread not in _asking
+    _asking.setdefault(thread, time.monotonic())
     try:
         yield
     except KafkaException as error:
@@ -68,11 +83,20 @@ def mapped(doing: str) -> Iterator[None]:
         raise BrokerUnreachable(f"{doing}: no answer in time") from error
     except BufferError as error:
         raise BrokerUnreachable(f"{doing}: the queue stays full") from error
+    finally:
+        if outermost:
+            _asking.pop(thread, None)
 
 
 def common(settings: KafkaSettings) -> dict[str, Any]:
     """What every client is configured with."""
-    return {"bootstrap.servers": settings.bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 1000}
+    return {
+        "bootstrap.servers": settings.bootstrap,
+        "log_level": 0,
+        "reconnect.backoff.max.ms": 1000,
+        # A producer, and whoever asks as an administrator, would otherwise make a topic by asking for it.
+        "allow.auto.create.topics": False,
+    }
 
 
 def own(settings: KafkaSettings) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka import OFFSET_END, OFFSET_INVALID, Consumer, TopicPartition
+from confluent_kafka import OFFSET_END, OFFSET_INVALID, Consumer, KafkaException, TopicPartition
 from confluent_kafka import KafkaError as Code
 
 from cdc.config import KafkaSettings
@@ -142,5 +142,13 @@ class Membership:
                         raise failure(answer.error, "ask for the group's offsets")
                 return {int(a.partition): int(a.offset) for a in answers if a.offset != OFFSET_INVALID}
             except BrokerUnreachable:
-                if time.monotonic() > deadline:
+                # A pending transaction is waited for, brokers that are away are not: that would keep from telling it.
+                if time.monotonic() > deadline or not self._answering():
                     raise
+
+    def _answering(self) -> bool:
+        try:
+            self._consumer.list_topics(self._topics.progress, self._settings.timeout_s)
+        except KafkaException:
+            return False
+        return True

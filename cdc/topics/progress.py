@@ -8,17 +8,10 @@ from typing import Any
 from fastavro import schemaless_reader, schemaless_writer
 
 from cdc.codec import framing
-from cdc.codec.schemas import schema
+from cdc.codec.schemas import without_logical_types
 from cdc.errors import BodyDamaged
 
-
-def _without_logical_types(part: Any) -> Any:
-    if isinstance(part, dict):
-        return {key: _without_logical_types(value) for key, value in part.items() if key != "logicalType"}
-    return [_without_logical_types(item) for item in part] if isinstance(part, list) else part
-
-
-PLAIN = _without_logical_types(schema("progress"))
+PLAIN = without_logical_types("progress")
 """The schema with moments as the plain longs they are on the wire: inside, time is an int."""
 
 
@@ -52,6 +45,7 @@ class Progress:
     writes: int
     deletes: int
     aside: int
+    scope: str = ""
 
     def encode(self) -> bytes:
         """As it stands in Kafka: Avro single-object encoding."""

@@ -19,13 +19,21 @@ from cdc.errors import BrokerUnreachable, Fenced, KafkaError
 from cdc.model import DIGEST_SIZE, U8, Bodies
 from cdc.topics.client import failure, mapped, producer_config
 from cdc.topics.membership import Assignment, Membership
+from cdc.topics.metadata import Metadata
 from cdc.topics.names import Topics
 from cdc.topics.progress import Progress
 
 REPORT_BYTES = 64 << 10
 """One message in so many bytes asks for a delivery report."""
+ROOM = 4096
+"""What a message takes beside a content: the head of a change or the reason of an aside, and Kafka's own."""
 BURST = 20_000
 """Messages between two looks at what the client has to report."""
+
+
+def content_limit(settings: KafkaSettings) -> int:
+    """The largest content that can be published."""
+    return settings.max_message_bytes - ROOM
 
 
 class Transaction:
@@ -94,13 +102,21 @@ class Transaction:
         return high
 
     def aside(self, shard: int, digest: bytes, message: bytes, reason: str, observed_at: int) -> None:
-        """Keep a record that could not be encoded, as it came, with the reason as a header."""
+        """Keep a record that could not be encoded, as it came, with the reason as a header.
+
+        Of a message that is too large for Kafka the first bytes are kept, and the reason says so.
+        """
         self._mine(shard)
+        most = content_limit(self._settings)
+        if len(message) > most:
+            reason += f"; kept are the first {most} of {len(message)} bytes, by kafka.max_message_bytes"
+            message = message[:most]
         self._one(self._topics.aside, shard, digest, message, observed_at, [("reason", reason.encode())])
 
-    def metadata(self, key: bytes, value: bytes | None, observed_at: int) -> None:
-        """Say the present state of one piece of metadata; None removes it."""
-        self._one(self._topics.metadata, 0, key, value, observed_at, [])
+    def metadata(self, record: Metadata, observed_at: int) -> None:
+        """Say how one piece of metadata is now. Its one writer is the worker that has shard 0."""
+        self._mine(0)
+        self._one(self._topics.metadata, 0, record.key, record.encode(), observed_at, [])
 
     def flush(self) -> dict[int, tuple[int, int]]:
         """Wait until the brokers have everything; per shard with changes in this transaction their offsets.
@@ -108,12 +124,10 @@ class Transaction:
         The pair is the first change's offset and the offset after the last one. Nothing is visible before the commit.
         """
         deadline = time.monotonic() + self._settings.timeout_s
-        while True:
-            with mapped("flush a transaction"):
-                left = self._producer.flush(0.2)
-            self._raise_failed()
-            if left == 0 or time.monotonic() > deadline:
-                break
+        with mapped("flush a transaction"):
+            while (left := self._producer.flush(0.2)) and time.monotonic() <= deadline:
+                self._raise_failed()
+        self._raise_failed()
         if left:
             raise BrokerUnreachable(f"{left} messages were not acknowledged within {self._settings.timeout_s:g} s")
         return dict(self._offsets)
