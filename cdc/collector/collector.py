@@ -8,10 +8,11 @@ from typing import Self
 
 import numpy as np
 
-from cdc.clock import Clock, wall_clock
+from cdc.clock import Clock, rfc3339, steady_clock
+from cdc.collector.deletes import Reading
 from cdc.collector.look import Look
 from cdc.collector.pace import Pace
-from cdc.collector.reconcile import Doubts, missed, read, reconcile
+from cdc.collector.reconcile import Doubts, missed, read, read_before, reconcile
 from cdc.collector.session import Session
 from cdc.collector.stats import Stats
 from cdc.config import Settings
@@ -45,14 +46,20 @@ class Collector:
     """
 
     def __init__(
-        self, settings: Settings, *, clock: Clock = wall_clock, after_commit: Callable[[], None] = lambda: None
+        self, settings: Settings, *, clock: Clock | None = None, after_commit: Callable[[], None] = lambda: None
     ) -> None:
-        """Raises CatalogError when another collector uses the same catalog directory. Connects later, when it runs."""
+        """Raises CatalogError when another collector uses the same catalog directory. Connects later, when it runs.
+
+        `clock` is what the nodes' clocks are measured against. It must not be set meanwhile: by default it is a steady
+        one.
+        """
         self._own = settings.collector
-        self._session = Session(settings, clock, after_commit)
-        self._doubts = Doubts.begin()
+        self._session = Session(settings, clock or steady_clock(), after_commit)
         self._ready = False
-        self._swept_at = self._reconciled_at = float("-inf")
+        self._swept_at = self._reconcile_due = float("-inf")
+        self._swept_at_ms = 0
+        self._look_took = 0.0  # seconds that the last reconcile with a look at digests took, or a longer one since
+        self._unrest = ""
         self._audited_at = time.monotonic()
         self._rate: float | None = None  # bytes of contents a second, by the last sweep
         self._full: Look | None = None  # a base snapshot or an audit under way
@@ -87,13 +94,18 @@ class Collector:
                 raise BrokerUnreachable(f"the group of collectors assigned no shard within {JOIN_S:g} s")
         while self._base_step():
             self._session.still()
+            self._wait(self._full)
+            self._session.watch_clocks()
+        self._session.watch_clocks(sharp=True)
         begun = self._session.times.latest()
         if audit:
             self._finish(self._full_look(Kind.AUDIT, range(PARTITIONS)))
         while True:
-            left_ms = begun + self._session.times.skew_ms - self._session.times.earliest()
-            time.sleep(max(0, left_ms + 1) / 1000)
-            self._sweep(reconciling=True)
+            while (left_ms := begun + self._session.times.skew_ms - self._session.times.earliest() + 1) > 0:
+                time.sleep(min(left_ms / 1000, 0.25))  # nodes' clocks that are apart are waited for as long
+                self._session.still()
+            self._sweep(reconciling=True, sharp=True)
+            begun = min(begun, self._session.times.latest())  # a clock may have been set back meanwhile
             if self.stats.resolved_at >= begun:
                 return self.stats
 
@@ -108,7 +120,8 @@ class Collector:
         `note` with what a person should know: a new epoch and why, records kept aside.
 
         What passes (brokers or nodes that do not answer, a shard taken over) is counted, told in `stats` and tried
-        again. Everything else is raised, and so is whatever goes wrong before a first round was done.
+        again. Everything else is raised, and so is whatever goes wrong before a first round was done, but for brokers
+        that do not answer: they may be started later.
         """
         failures = 0
         self.stats.listener = note
@@ -117,11 +130,12 @@ class Collector:
                 self._round()
             except CdcError as error:
                 if not (isinstance(error, PASSING) or type(error) is KafkaError) or not (
-                    self._ready or isinstance(error, Fenced)
+                    self._ready or isinstance(error, Fenced | BrokerUnreachable)
                 ):
                     raise
                 self.stats.trouble(error)
                 failure(error)
+                self._session.listen()
                 self._session.let_go(error)
                 self._full = None
                 stop.wait(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)])
@@ -130,16 +144,24 @@ class Collector:
                 failures = 0
                 self._ready = True
                 success()
-                due = self._swept_at + self._own.sweep_every_s - time.monotonic()
-                stop.wait(0 if self._full else min(max(due, 0), 0.25))
+                self._session.listen()
+                due = self._sweep_due
+                if self._full is not None:
+                    due = min(due, self._full.due)
+                stop.wait(min(max(due - time.monotonic(), 0), 0.25))
+
+    @property
+    def _sweep_due(self) -> float:
+        return self._swept_at + self._session.sparing.pause_s(self._swept_at_ms)
 
     def _round(self) -> None:
         if not self._session.take_part(0.2):
             return
         now = time.monotonic()
-        if now >= self._swept_at + self._own.sweep_every_s:
-            self._swept_at = now
-            self._sweep(reconciling=now >= self._reconciled_at + self._own.reconcile_every_s)
+        if now >= self._sweep_due:
+            self._swept_at, self._swept_at_ms = now, self._session.clocks.measured()
+            # The last sweep that ends in time for it: the next one would come too late.
+            self._sweep(reconciling=now + self._session.sparing.sweep_every_s > self._reconcile_due)
         if self._base_step():
             return
         if self._full is None and now >= self._audited_at + self._own.base_every_s:
@@ -152,51 +174,88 @@ class Collector:
             self.stats.stands(self._session.catalogs)
 
     def _base_step(self) -> bool:
-        """The next piece of an unfinished base snapshot; False when none is unfinished."""
-        missing: list[int] = []
-        for shard, catalog in self._session.catalogs.items():
-            first = partitions_of(shard, self._own.shards).start
-            missing += (np.flatnonzero(catalog.state.watermark == BEGINNING) + first).tolist()
-        if not missing:
-            return False
-        if self._full is None or self._full.kind != Kind.BASE or set(self._full.remaining.tolist()) != set(missing):
-            self._full = self._full_look(Kind.BASE, missing)
-            self._doubts = Doubts.begin()
-        self._full_step()
-        return True
+        """The next piece of an unfinished base snapshot, or of the audit of rebuilt catalogs, whose partitions count as
+        never looked at in full. False when neither is unfinished."""
+        for kind, column in ((Kind.BASE, "watermark"), (Kind.AUDIT, "full")):
+            missing: list[int] = []
+            for shard, catalog in self._session.catalogs.items():
+                first = partitions_of(shard, self._own.shards).start
+                missing += (np.flatnonzero(getattr(catalog.state, column) == BEGINNING) + first).tolist()
+            if missing:
+                same = self._full is not None and self._full.kind == kind
+                if self._full is None or not same or set(self._full.remaining.tolist()) != set(missing):
+                    self._full = self._full_look(kind, missing)
+                    self._session.doubts = Doubts.begin()
+                self._full_step()
+                return True
+        return False
 
-    def _sweep(self, *, reconciling: bool) -> None:
+    def _sweep(self, *, reconciling: bool, sharp: bool = False) -> None:
         session = self._session
-        based = [
-            range_
-            for s, c in session.catalogs.items()
-            if c.state.based
-            for range_ in partitions_of(s, self._own.shards)
-        ]
-        if not based:
+        session.watch_clocks(sharp=sharp)
+        if not any(c.state.based for c in session.catalogs.values()):
             return
+        if reconciling:
+            session.look_at_metadata()
         began = time.monotonic()
-        before = read(session.source, session.times) if reconciling else None
-        look = Look(Kind.SWEEP, np.array(sorted(based), np.int64), self._sweep_pace())
-        self._finish(look)
+        before = read_before(session.source, session.times) if reconciling else None
+        look = self._sweep_all()
+        session.sparing.swept(look.records)
         self._rate = look.size / max(self._own.sweep_every_s, time.monotonic() - began)
-        overlooked = missed(session.catalogs, self._doubts)
+        overlooked = missed(session.catalogs, session.doubts)
         if len(overlooked):
             self.stats.note(f"no sweep has brought a record of {len(overlooked)} partitions: they are read in full")
-            self._finish(self._full_look(Kind.AUDIT, overlooked.tolist()))
+            self._finish(self._full_look(Kind.AUDIT, overlooked.tolist(), rests=False))
         if before is not None:
-            began = time.monotonic()
-            after = read(session.source, session.times)
-            outcome = reconcile(session.source, session.catalogs, before, after, self._doubts, session.times)
-            if outcome.parcels:
-                session.deliver(outcome.parcels)
-                self.stats.looked(Kind.RECONCILE, time.monotonic() - began)
-            self._reconciled_at = time.monotonic()
+            self._reconcile(before, began)
         self.stats.stands(session.catalogs)
+
+    def _sweep_all(self) -> Look:
+        """Sweep every shard whose base snapshot is complete."""
+        ready = (partitions_of(s, self._own.shards) for s, c in sorted(self._session.catalogs.items()) if c.state.based)
+        based: I64 = np.concatenate([np.arange(p.start, p.stop, dtype=np.int64) for p in ready])
+        look = Look(Kind.SWEEP, based, self._sweep_pace())
+        self._finish(look)
+        return look
+
+    def _reconcile(self, before: Reading, began: float) -> None:
+        """Find what was deleted until `before` was read, at `began`. While the cluster is restless nothing is found,
+        and every sweep tries again."""
+        session, looked = self._session, time.monotonic()
+        after = read(session.source, session.times)
+        outcome = reconcile(
+            session.source, session.catalogs, before, after, session.doubts, session.times,
+            lambda: self._session.sparing.swept(self._sweep_all().records),
+        )  # fmt: skip
+        if outcome.parcels:
+            session.deliver(outcome.parcels)
+            self.stats.looked(Kind.RECONCILE, time.monotonic() - looked)
+        if not outcome.unrest:
+            self._tell_unrest("")
+            # The next one ends, not begins, when this one's deletes are due: even if it takes a look.
+            every, took = self._own.reconcile_every_s, time.monotonic() - began
+            self._look_took = took if outcome.looked else max(took, self._look_took)
+            self._reconcile_due = began + max(every / 2, every - self._look_took)
+        elif time.monotonic() > self._reconcile_due + self._own.reconcile_every_s:
+            self._tell_unrest(outcome.unrest)
+
+    def _tell_unrest(self, why: str) -> None:
+        if why and not self._unrest:
+            since = rfc3339(min(c.state.reconciled_at for c in self._session.catalogs.values()))
+            self.stats.note(f"deletes since {since} are not told yet, and what held since is presumed: {why}")
+        elif self._unrest and not why:
+            self.stats.note("deletes are told again")
+        self._unrest = why
 
     def _finish(self, look: Look) -> None:
         while look.step(self._session):
             self._session.still()
+            self._wait(look)
+
+    def _wait(self, look: Look | None) -> None:
+        """Until a look that rests goes on, or for a moment: whoever waits takes part in the group."""
+        if look is not None:
+            time.sleep(min(max(look.due - time.monotonic(), 0), 0.25))
 
     def _sweep_pace(self) -> Pace:
         limit = self._own.transaction_bytes // PIECES
@@ -207,6 +266,11 @@ class Collector:
             return Pace.unknown(limit)
         return Pace.expecting(limit, 2 * self._rate * pause_s)
 
-    def _full_look(self, kind: Kind, partitions: "range | list[int]") -> Look:
+    def _full_look(self, kind: Kind, partitions: "range | list[int]", *, rests: bool = True) -> Look:
+        self._session.look_at_metadata(everything=True)
         mine: I64 = np.array([p for p in partitions if p * self._own.shards // PARTITIONS in self._session.catalogs])
-        return Look(kind, mine.astype(np.int64), Pace.unknown(self._own.transaction_bytes // PIECES))
+        sparing = self._session.sparing
+        pace = Pace.unknown(
+            self._own.transaction_bytes // PIECES, records=sparing.piece_records, rests=rests and sparing.pauses
+        )
+        return Look(kind, mine.astype(np.int64), pace, rests=rests)

@@ -141,6 +141,11 @@ class Entries:
         return self.sum_low.astype(np.uint64) | (self.sum_high.astype(np.uint64) << np.uint64(32))
 
 
+def void_seconds(at: int) -> np.uint32:
+    """A moment in milliseconds as void times are stored, rounded down; the nearest that can be stored."""
+    return np.uint32(min(max((at - _VOID_BASE_MS) // 1000, 0), 0xFFFFFFFF))
+
+
 def keys_of(digest: U8) -> Keys:
     """Key, and the other twelve bytes as two numbers, of each digest of an (n, 20) array."""
     digest = np.ascontiguousarray(digest)
@@ -205,10 +210,7 @@ def merge(old: Entries, new: Entries) -> Entries:
         return old
     if len(old) == 0:
         return new
-    at = find(old, new.key, new.tail_high, new.tail_low)
-    keep = np.ones(len(old), np.bool_)
-    keep[at[at >= 0]] = False
-    kept = old.take(keep)
+    kept = without(old, new.key, new.tail_high, new.tail_low)
     place = np.searchsorted(kept.key, new.key, side="right") + np.arange(len(new))
     fresh = np.zeros(len(kept) + len(new), np.bool_)
     fresh[place] = True
@@ -224,6 +226,8 @@ def merge(old: Entries, new: Entries) -> Entries:
 def without(entries: Entries, key: U64, tail_high: U64, tail_low: U32) -> Entries:
     """`entries` less the named digests."""
     at = find(entries, key, tail_high, tail_low)
+    if not (at >= 0).any():
+        return entries
     keep: Bool = np.ones(len(entries), np.bool_)
     keep[at[at >= 0]] = False
     return entries.take(keep)

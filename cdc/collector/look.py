@@ -19,32 +19,45 @@ from cdc.topics.progress import Kind
 
 @dataclass(slots=True)
 class Look:
-    """What is left of a look: `remaining` partitions, ascending. `size` counts the bytes of contents it has brought."""
+    """What is left of a look: `remaining` partitions, ascending. `size` counts the bytes of contents that it has
+    brought, and `records` the records. One that `rests` spares the source between its pieces: the next is `due` at a
+    moment of `time.monotonic`."""
 
     kind: Kind
     remaining: I64
     pace: Pace
     size: int = 0
+    records: int = 0
+    rests: bool = False
+    due: float = 0.0
     _began: float = field(default_factory=time.monotonic)
     _started_at: int = 0
     _ahead: Future[Piece] | None = None
 
     def step(self, session: Session) -> bool:
-        """Commit what the next piece brings; whether more is left. Raises SourceError, KafkaError and CatalogError;
-        then the look is over, and a new one is made of what it had not committed."""
+        """Commit what the next piece brings, if it is due; whether more is left. Raises SourceError, KafkaError and
+        CatalogError; then the look is over, and a new one is made of what it had not committed."""
         if not len(self.remaining):
             return False
+        if time.monotonic() < self.due:
+            return True
+        began = time.monotonic()
         piece = self._ahead.result() if self._ahead is not None else self._read(session, self._next(self.remaining))
         left = self.remaining[len(piece.partitions) :]
         size = int(piece.observed.records.contents.offsets[-1])
-        self.pace = self.pace.after(len(piece.partitions), size)
+        self.pace = self.pace.after(len(piece.partitions), size, len(piece.observed))
+        if self.rests:
+            took_s = time.monotonic() - began
+            self.due = began + took_s + session.sparing.rest_s(len(piece.partitions), took_s)
         # Sweeps go on between an audit's pieces: what was read before one must not be published after it.
-        ahead = len(left) and self.kind != Kind.AUDIT
+        may = self.kind == Kind.SWEEP or (self.kind == Kind.BASE and session.sparing.reads_ahead)
+        ahead = len(left) and may
         self._ahead = session.beside.submit(self._read, session, self._next(left)) if ahead else None
         session.deliver(parcels(piece, session.catalogs, session.allowance, session.stats))
-        self.remaining, self.size = left, self.size + size
+        self.remaining, self.size, self.records = left, self.size + size, self.records + len(piece.observed)
         if not len(left):
             if self.kind == Kind.SWEEP:
+                session.doubts.swept(session.swept_at, piece.observed_at)
                 session.swept_at = self._started_at
             session.stats.looked(self.kind, time.monotonic() - self._began)
         return bool(len(left))
@@ -57,7 +70,10 @@ class Look:
         started_at = session.times.earliest()
         self._started_at = self._started_at or started_at
         since = lower_bound(self.kind, session.catalogs, partitions, session.allowance, session.swept_at)
-        observed = session.source.observe(partitions.tolist(), since)
+        # What changes between the two queries is not asked again: the next sweep brings it, under a blind interval that
+        # covers it, and asking would cost as much as the look itself while there is a load.
+        limit = session.sparing.records_per_s
+        observed = session.source.observe(partitions.tolist(), since, records_per_second=limit, again=0)
         later = self.remaining[self.remaining > partitions[-1]]
         return Piece(
             kind=self.kind,
@@ -65,10 +81,14 @@ class Look:
             last=frozenset(_shards(partitions, shards) - _shards(later, shards)),
             look_started_at=self._started_at,
             started_at=started_at,
-            # Where clocks were set back, what is seen now is still seen after what was seen before.
-            observed_at=max(session.times.latest(), *(int(c.state.watermark.max()) for c in session.catalogs.values())),
+            observed_at=_seen(session),
             observed=observed,
         )
+
+
+def _seen(session: Session) -> int:
+    now = session.times.latest()
+    return max((catalog.state.seen(now) for catalog in session.catalogs.values()), default=now)
 
 
 def _shards(partitions: I64, shards: int) -> set[int]:

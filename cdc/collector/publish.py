@@ -15,7 +15,7 @@ from cdc.collector.entries import Entries
 from cdc.collector.state import ShardState
 from cdc.collector.stats import Stats
 from cdc.model import I64, U8, Bodies, Columns, Op
-from cdc.topics import Publisher
+from cdc.topics import Metadata, Publisher
 from cdc.topics.progress import Kind, Progress
 
 
@@ -45,11 +45,17 @@ class Parcel:
 
 
 def deliver(
-    publisher: Publisher, parcels: Sequence[Parcel], stats: Stats, after_commit: Callable[[], None] = lambda: None
+    publisher: Publisher,
+    parcels: Sequence[Parcel],
+    stats: Stats,
+    after_commit: Callable[[], None] = lambda: None,
+    metadata: Sequence[Metadata] = (),
 ) -> None:
-    """Commit the parcels in one transaction, then note them in the catalogs. Raises KafkaError (nothing was noted;
-    whether Kafka committed is then unknown: resume the shards) and CatalogError. `after_commit` runs between the
-    two."""
+    """Commit the parcels, and metadata with them, in one transaction, then note the parcels in the catalogs.
+
+    Raises KafkaError (nothing was noted; whether Kafka committed is then unknown: resume the shards) and CatalogError.
+    `after_commit` runs between the two.
+    """
     began = time.perf_counter()
     sizes = []
     through: dict[int, int] = {}
@@ -64,6 +70,8 @@ def deliver(
             sizes.append(size)
             for one in parcel.asides:
                 tx.aside(shard, one.digest, one.message, one.reason, parcel.observed_at)
+        for record in metadata:
+            tx.metadata(record, parcels[0].observed_at)
         offsets = tx.flush() if any(len(parcel.columns) for parcel in parcels) else {}
         for parcel in parcels:
             progress = _progress(parcel, offsets)
@@ -72,7 +80,7 @@ def deliver(
     stats.transaction(time.perf_counter() - began)
     after_commit()
     for parcel, size in zip(parcels, sizes, strict=True):
-        state = replace(parcel.state, changes_through=through[parcel.state.shard])
+        state = replace(parcel.state, changes_through=through[parcel.state.shard], observed_at=parcel.observed_at)
         parcel.catalog.commit(state, parcel.put, parcel.out)
         stats.committed(parcel.columns, size, parcel.observed_at)
 
@@ -100,4 +108,5 @@ def _progress(parcel: Parcel, offsets: dict[int, tuple[int, int]]) -> Progress:
         writes=writes,
         deletes=len(parcel.columns) - writes - int((parcel.columns.op == Op.ASIDE).sum()),
         aside=len(parcel.asides),
+        scope=state.scope,
     )

@@ -5,14 +5,15 @@ partitions that are not proven, and makes parcels of every end it has found. How
 why, is argued in `deletes`.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from cdc.collector.catalog import Catalog
-from cdc.collector.deletes import NodeCounters, Reading, absent, ends_of, proven, unknown
-from cdc.collector.entries import ASIDE, Entries, Keys, digests_of, key_order, keys_of
+from cdc.collector.deletes import Reading, absent, altered, cleared, ends_of, proven, unknown
+from cdc.collector.entries import ASIDE, Entries, Keys, digests_of, find, key_order, keys_of
 from cdc.collector.publish import Parcel
 from cdc.collector.state import ShardState
 from cdc.collector.versions import ended
@@ -39,11 +40,13 @@ LOOK_RECORDS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """The nodes' time: `earliest()` of the slowest, `latest()` of the fastest; milliseconds since 1970."""
+    """The nodes' time: `earliest()` of the slowest, `latest()` of the fastest; milliseconds since 1970. `measure()`
+    measures their clocks anew. Raises SourceError."""
 
     earliest: Callable[[], int]
     latest: Callable[[], int]
     skew_ms: int
+    measure: Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -51,88 +54,154 @@ class Doubts:
     """What is remembered from one reconciling to the next; all of it is doubted at the start.
 
     `hazy[p]`: partition p's count proves nothing until a look has shown as many records. `suspects`: digests that a
-    look has shown and the catalog did not have; a sweep that does not bring them has missed them.
+    look has shown and the catalog did not have, `altered`: what it had of those that were shown with another
+    generation; a sweep that does not bring them has missed them: a node that came back may have brought an older
+    version, and it stands where the cluster takes the higher generation for the newer one. `last` is the last
+    reading of all, `sure` the one after which every record then catalogued has been shown or proven to be there.
     """
 
     hazy: Bool
     suspects: U8
+    altered: Entries = field(default_factory=Entries.empty)
     last: Reading | None = None
+    sure: Reading | None = None
 
     @classmethod
     def begin(cls) -> "Doubts":
         """Everything is doubted."""
         return cls(np.ones(PARTITIONS, np.bool_), np.empty((0, DIGEST_SIZE), np.uint8))
 
+    def swept(self, before: int | None, until: int) -> None:
+        """A sweep was over at `until`, the one before it had begun at `before` (nodes' time; None: that is not known).
+
+        A record shows from its write to the end of the following second at least: TTLs are whole seconds, and a server
+        hides a record only when the second of its void time is over (`as_record_is_expired`). Of two sweeps that are
+        further apart the second may miss what was written after the first with a short TTL. Until it is purged such a
+        record counts, and seems to be there as it was known before.
+        """
+        if before is None or until // 1000 - before // 1000 > 1:
+            self.hazy[:] = True
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What to publish, and how many partitions were proven and looked at."""
+    """What to publish, and how many partitions were proven and looked at. `unrest` says why nothing was concluded;
+    empty: every delete before the first reading has been found."""
 
     parcels: list[Parcel]
     proven: int
     looked: int
+    unrest: str = ""
 
 
 def read(source: Source, times: Times) -> Reading:
-    """The cluster's counts and counters now."""
-    at = times.earliest()
-    counters = source.deletion_counters()
-    truncations = source.truncations()
-    counts = source.partition_counts()
-    nodes = tuple(
-        NodeCounters(name, c.started_ms, c.deleted + c.expired + c.evicted) for name, c in sorted(counters.items())
-    )
-    return Reading(at, nodes, counts.records, counts.settled, truncations.namespace, dict(truncations.sets))
+    """What the cluster's nodes say now, by one request to each. Raises SourceError."""
+    at, asked_s = times.earliest(), time.monotonic()
+    standing = source.standing()
+    return Reading(
+        at, asked_s, time.monotonic(), standing.nodes, standing.counts.records, standing.counts.settled
+    )  # fmt: skip
+
+
+def read_before(source: Source, times: Times) -> Reading:
+    """The reading before a sweep. Sets are counted over all nodes and copies, so there each count must follow every
+    node's counters: a second request a node. Raises SourceError."""
+    reading = read(source, times)
+    if source.scope.everything or not source.scope.counted:
+        return reading
+    return replace(reading, counted=read(source, times).nodes)
 
 
 def reconcile(
-    source: Source, catalogs: Mapping[int, Catalog], before: Reading, after: Reading, doubts: Doubts, times: Times
+    source: Source,
+    catalogs: Mapping[int, Catalog],
+    before: Reading,
+    after: Reading,
+    doubts: Doubts,
+    times: Times,
+    sweep: Callable[[], None],
 ) -> Outcome:
     """Decide by the two readings (a sweep over all the shards lies between them), look where that is needed, and say
-    what has ended. While the cluster is not settled nothing is concluded."""
+    what has ended. While the cluster is not settled nothing is concluded.
+
+    A record that went before the sweep and came again before the look seems never to have gone. So `sweep`, over all
+    the shards once more, follows a look before anything is concluded from it: it brings such a record, blind since the
+    deletes that were found before. Raises SourceError, and what `sweep` raises.
+    """
     if doubts.last is None or not after.undisturbed_since(doubts.last):
         doubts.hazy[:] = True
     doubts.last = after
     ready = {shard: c for shard, c in catalogs.items() if c.state.based}
+    unrest = after.unrest_since(before)
     if not after.settled or not ready:
-        return Outcome([], 0, 0)
-    doubtful = np.zeros(PARTITIONS, np.bool_)
+        return Outcome([], 0, 0, unrest)
+    catalogued = np.full(PARTITIONS, -1, np.int64)
     for catalog in ready.values():
-        mine = _slice(catalog.state)
-        doubtful[mine] = ~proven(before, after, mine, catalog.counts(), doubts.hazy[mine])
+        catalogued[_slice(catalog.state)] = catalog.counts()
+    doubtful = ~proven(before, after, catalogued, doubts.hazy, source.scope) & (catalogued >= 0)
     doubted = np.flatnonzero(doubtful)
     found = np.full(PARTITIONS, before.at - times.skew_ms, np.int64)
     gone: list[Entries] = []
+    others: list[Entries] = []
     strangers: list[U8] = []
     shown = np.zeros(PARTITIONS, np.int64)
     for part in _portions(doubted, after.counts):
         found[part] = times.earliest() - times.skew_ms
-        digests = source.digests(part.tolist()).digest
-        digests = digests[key_order(digests)]
+        seen = source.digests(part.tolist())
+        by_key = key_order(seen.digest)
+        digests, generation = seen.digest[by_key], seen.generation[by_key]
         np.add.at(shown, partition_of(digests), 1)
         present = keys_of(digests)
         for catalog in ready.values():
-            for entries, within in _known(catalog, part, present):
-                gone.append(entries.take(absent(entries, within)))
+            for entries, there in _known(catalog, part, present):
+                within = present.take(there)
+                row = find(within, entries.key, entries.tail_high, entries.tail_low)
+                gone.append(entries.take(row < 0))
+                others.append(entries.take(altered(entries, row, generation[there])))
                 strangers.append(_digests(within, unknown(entries, within)))
-    observed_at = times.latest()
+    final = after
     if len(doubted):
         final = read(source, times)
-        if not final.undisturbed_since(after):
-            return Outcome([], 0, 0)
-        if final.nothing_gone_since(before):
-            same = (after.counts == shown) & (final.counts == shown)
-            doubts.hazy[doubted] &= ~same[doubted]
+        if unrest := final.unrest_since(after):
+            return Outcome([], 0, 0, unrest)
+        doubts.hazy &= ~cleared(before, after, final, doubtful, shown, source.scope)
+    if unrest := final.contradicted_by(times.latest()):
+        return Outcome([], 0, 0, unrest)
+    if any(map(len, gone)):
+        times.measure()  # a clock that was set forward by less than a second may have shown that nowhere
+    observed_at = max(catalog.state.seen(times.latest()) for catalog in ready.values())
+    if len(doubted):
+        sweep()
+        gone = [_as_before(Entries.concat(gone).sort(), ready)]
     doubts.suspects = np.concatenate([doubts.suspects[:0], *strangers])
+    doubts.altered = _as_before(Entries.concat(others).sort(), ready)
+    evicting = doubts.sure is not None and final.only_evicted_since(doubts.sure)
+    doubts.sure = after
     all_gone = Entries.concat(gone).sort()
-    parcels = [_parcel(c, all_gone, found, after, doubts, observed_at, before.at) for c in ready.values()]
+    parcels = [_parcel(c, all_gone, found, final, doubts, observed_at, before.at, evicting) for c in ready.values()]
     return Outcome(parcels, sum(len(c.state.watermark) for c in ready.values()) - len(doubted), len(doubted))
+
+
+def _as_before(gone: Entries, catalogs: Mapping[int, Catalog]) -> Entries:
+    """Those of the entries that the catalogs still have: another version of a record has come since."""
+    same = np.zeros(len(gone), np.bool_)
+    for catalog in catalogs.values():
+        known, now = catalog.lookup(gone.digest)
+        same |= (
+            known
+            & (now.lut == gone.lut)
+            & (now.generation == gone.generation)
+            & (now.void_time == gone.void_time)
+            & (now.checksum == gone.checksum)
+        )
+    return gone.take(same)
 
 
 def missed(catalogs: Mapping[int, Catalog], doubts: Doubts) -> I64:
     """The partitions of the suspects that a sweep has not brought since; the suspicion ends with the answer."""
     suspects, doubts.suspects = doubts.suspects, doubts.suspects[:0]
-    out: list[I64] = [np.empty(0, np.int64)]
+    same, doubts.altered = _as_before(doubts.altered, catalogs), Entries.empty()
+    out: list[I64] = [same.partition]
     where = partition_of(suspects)
     for catalog in catalogs.values():
         mine = _slice(catalog.state)
@@ -143,18 +212,20 @@ def missed(catalogs: Mapping[int, Catalog], doubts: Doubts) -> I64:
 
 
 def _parcel(
-    catalog: Catalog, gone: Entries, found: I64, reading: Reading, doubts: Doubts, observed_at: int, started_at: int
-) -> Parcel:
+    catalog: Catalog, gone: Entries, found: I64, reading: Reading, doubts: Doubts, observed_at: int, started_at: int,
+    evicting: bool,
+) -> Parcel:  # fmt: skip
     state = catalog.state
     mine = _slice(state)
     partition = gone.partition
     gone = gone.take((partition >= mine.start) & (partition < mine.stop))
-    # By the watermark every later write would have been seen, so whatever has expired by then has ended.
-    expired = catalog.expired(state.resolved_at)
+    # By the watermark every later write would have been seen, so whatever has expired by then has ended; unless clocks
+    # were set back since, and show it again.
+    expired = catalog.expired(min(state.resolved_at, started_at))
     expired = expired.take(absent(expired, Keys(gone.key, gone.tail_high, gone.tail_low)))
     doubts.hazy[np.unique(np.concatenate([expired.partition, _expiring(gone, observed_at)]))] = True
     ends = Entries.concat([gone, expired])
-    columns, sets = _told(state, ends, reading, observed_at)
+    columns, sets = _told(state, ends, reading, observed_at, evicting)
     known = state.reconciled.copy()
     np.maximum(known, found[mine], out=known)
     floors = state.floors.after(columns.digest, columns.effective_at, state.resolved_at)
@@ -177,15 +248,14 @@ def _parcel(
     )
 
 
-def _told(state: ShardState, ends: Entries, reading: Reading, observed_at: int) -> tuple[Columns, I64]:
+def _told(state: ShardState, ends: Entries, reading: Reading, observed_at: int, evicting: bool) -> tuple[Columns, I64]:
     """Columns of what has ended, and where each one's set stands in the state's sets, as `codec.changes` wants it."""
     number = (ends.set_number & ~np.uint16(ASIDE)).astype(np.int64)
-    by_set = np.array(
-        [max(reading.truncated_at, reading.sets_truncated_at.get(name or "", 0)) for name in state.sets], np.int64
-    )
+    whole, sets_cut = reading.truncated_at, reading.sets_truncated_at
+    by_set = np.array([max(whole, sets_cut.get(name or "", 0)) for name in state.sets], np.int64)
     hashes: U64 = np.array(state.set_hashes, np.uint64)
     found = state.reconciled[ends.partition - _slice(state).start]
-    rows_of, effective_at = ends_of(ends, by_set[number], found, observed_at)
+    rows_of, effective_at = ends_of(ends, by_set[number], found, observed_at, evicting)
     floor = state.floors.of(ends.digest)
     parts, sets = [], [np.empty(0, np.int64)]
     for op, rows in rows_of.items():
@@ -205,9 +275,9 @@ def _expiring(gone: Entries, observed_at: int) -> I64:
     return gone.partition[(void_time > 0) & (void_time <= observed_at)]
 
 
-def _known(catalog: Catalog, part: I64, present: Keys) -> Iterator[tuple[Entries, Keys]]:
-    """For each unbroken run of the partitions in the catalog's shard: its entries, and what the look has shown
-    there."""
+def _known(catalog: Catalog, part: I64, present: Keys) -> Iterator[tuple[Entries, slice]]:
+    """For each unbroken run of the partitions in the catalog's shard: its entries, and which of those that the look has
+    shown are there."""
     mine = _slice(catalog.state)
     here = part[(part >= mine.start) & (part < mine.stop)]
     for run in np.split(here, np.flatnonzero(np.diff(here) != 1) + 1):
@@ -215,7 +285,7 @@ def _known(catalog: Catalog, part: I64, present: Keys) -> Iterator[tuple[Entries
             low, high = int(run[0]), int(run[-1])
             start = int(np.searchsorted(present.key, np.uint64(low << 52)))
             stop = int(np.searchsorted(present.key, np.uint64((high << 52) | ((1 << 52) - 1)), side="right"))
-            yield catalog.partitions(low, high), present.take(slice(start, stop))
+            yield catalog.partitions(low, high), slice(start, stop)
 
 
 def _portions(partitions: I64, counts: I64) -> list[I64]:

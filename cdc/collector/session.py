@@ -10,25 +10,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
-from cdc import metrics
 from cdc.clock import Clock
-from cdc.collector.catalog import Catalog, shard_directory
+from cdc.collector.catalog import Catalog
+from cdc.collector.clocks import Clocks
+from cdc.collector.metadata import MetadataWatch
 from cdc.collector.publish import Parcel, deliver
-from cdc.collector.reconcile import Times
-from cdc.collector.resume import resume
+from cdc.collector.reconcile import Doubts, Times
+from cdc.collector.resume import resume, told
+from cdc.collector.sparing import Sparing
 from cdc.collector.stats import Stats
 from cdc.collector.sweep import Allowance
 from cdc.config import Settings
 from cdc.errors import CatalogError, CdcError, Fenced, KafkaError, SourceError
 from cdc.model import BEGINNING
-from cdc.source import Source
+from cdc.source import Scope, Source
 from cdc.topics import Membership, Publisher, Topics, end_offsets
 from cdc.topics.membership import Assignment
+from cdc.topics.publisher import content_limit
 from cdc.wire import Cluster
-
-CLOCKS_EVERY_S = 10.0
-SET_BACK_MS = 2_000
-"""A node's clock that went back by so much is told of."""
 
 
 class Session:
@@ -42,24 +41,33 @@ class Session:
         self.settings = settings
         self.namespace = settings.aerospike.namespace
         self.stats = Stats(self.namespace)
+        self.sparing = Sparing(settings, self.stats)
         self.catalogs: dict[int, Catalog] = {}
         self.allowance = Allowance(round(own.overlap_s * 1000), round(own.skew_s * 1000))
+        self.clocks = Clocks(
+            clock, lambda: time.monotonic(), self.allowance.skew_ms, self.stats,
+            own.catalog / self.namespace / "clocks.json",
+        )  # fmt: skip
         self.times = Times(
-            lambda: clock() + self._offsets[0], lambda: clock() + self._offsets[1], self.allowance.skew_ms
-        )
+            self.clocks.earliest, self.clocks.latest, self.allowance.skew_ms, lambda: self.watch_clocks(sharp=True)
+        )  # fmt: skip
+        self.doubts = Doubts.begin()
         self.swept_at: int | None = None  # see `sweep.lower_bound`
         self.beside = ThreadPoolExecutor(1, "look-ahead")
         self._clock = clock
         self._after_commit = after_commit
+        self._scope = Scope.of(settings.scope.get(self.namespace))
         self._topics = Topics(settings.kafka.prefix, self.namespace)
+        self.metadata = MetadataWatch(
+            settings.kafka, self._topics, self.stats,
+            lambda: (self.times.earliest() - self.allowance.skew_ms, self.times.latest()),
+        )  # fmt: skip
         self._lock, self._worker = _claim(own.catalog / self.namespace)
         self._membership: Membership | None = None
         self._publisher: Publisher | None = None
         self._cluster: Cluster | None = None
         self._source: Source | None = None
         self._assignment: Assignment | None = None
-        self._offsets = (0, 0)
-        self._clocks_at = float("-inf")
 
     def close(self) -> None:
         """Leave the group and the cluster, close the catalogs."""
@@ -71,7 +79,9 @@ class Session:
     def take_part(self, timeout_s: float) -> bool:
         """Connect where that is missing, take part in the group, and take up the shards that were assigned; whether
         there are any. Raises SourceError, KafkaError and CatalogError."""
-        self._measure_clocks(self.source)
+        if self.clocks.due:
+            self.source.learn_sets()
+            self._set_back(self.clocks.measure(self.source))
         if self._membership is None:
             self._topics.ensure(self.settings.kafka, self.settings.collector.shards)
             self._membership = Membership(self.settings.kafka, self._topics)
@@ -81,6 +91,10 @@ class Session:
         if self._membership.assignment is not self._assignment:
             self._take_up(self._membership, shards)
         return bool(shards)
+
+    def watch_clocks(self, *, sharp: bool = False) -> None:
+        """Notice, before a sweep, a node whose clock was set; `sharp`: by a measurement. Raises SourceError."""
+        self._set_back(self.clocks.measure(self.source) if sharp else self.clocks.watch(self.source))
 
     def still(self) -> None:
         """Take part in the group in the middle of a look; raises Fenced when the shards were assigned anew."""
@@ -94,17 +108,34 @@ class Session:
     def source(self) -> Source:
         """The namespace. Raises SourceError."""
         if self._source is None:
-            self._cluster = Cluster(self.settings.aerospike)
+            self._cluster = self._cluster or Cluster(self.settings.aerospike)
             self._source = Source(
-                self._cluster, self.namespace, connections=self.settings.collector.connections, clock=self._clock
-            )
+                self._cluster, self.namespace, scope=self._scope,
+                connections=self.settings.collector.connections, clock=self._clock,
+                content_limit=content_limit(self.settings.kafka),
+            )  # fmt: skip
+            self.sparing.meet(self._source)
         return self._source
+
+    def listen(self) -> None:
+        """Take what nodes have said of being busy since the last call, and ask less, or more again."""
+        if self._cluster is not None:
+            self.sparing.heard(self._cluster.busy_answers(), self._source)
 
     def deliver(self, parcels: list[Parcel]) -> None:
         """`publish.deliver` with this session's producer. Raises KafkaError and CatalogError."""
         if self._publisher is None:
             raise Fenced(f"this worker has left {self._topics.group}")
-        deliver(self._publisher, parcels, self.stats, self._after_commit)
+        pending = self.metadata.pending if any(parcel.state.shard == 0 for parcel in parcels) else ()
+        deliver(self._publisher, parcels, self.stats, self._after_commit, pending)
+        if pending:
+            self.metadata.told()
+
+    def look_at_metadata(self, *, everything: bool = False) -> None:
+        """Look at the metadata where it is this worker's to tell; what is new goes with shard 0's next progress.
+        Raises KafkaError."""
+        if 0 in self.catalogs:
+            self.metadata.look(self.source, everything=everything)
 
     def let_go(self, error: CdcError) -> None:
         """Drop what an error has made doubtful, so that it is made anew.
@@ -117,35 +148,44 @@ class Session:
         elif isinstance(error, KafkaError):
             self._leave_kafka()
         elif isinstance(error, SourceError):
-            self._leave_cluster()
+            self._leave_source()
 
     def _take_up(self, membership: Membership, shards: tuple[int, ...]) -> None:
         self._drop_shards()
+        self.doubts = Doubts.begin()  # what another worker knew of them is not known here
         membership.ask_again()
         last = {shard: membership.last(shard) for shard in shards}
         end = end_offsets(self.settings.kafka, self._topics.changes, shards)
-        begun: dict[str, list[int]] = {}
+        assignment = membership.assignment
+
+        def alive() -> None:
+            membership.poll(0)
+            if membership.assignment is not assignment:
+                raise Fenced(f"the group {self._topics.group} shares out its shards anew")
+
+        taken = []
         for shard in shards:
-            why: list[str] = []
-            self.catalogs[shard] = resume(
-                shard_directory(self.settings.collector.catalog, self.namespace, shard), shard,
-                self.settings.collector.shards, last[shard],
-                self.settings.kafka, self._topics, end[shard], self.times.earliest(),
-                why.append,
+            taken.append(
+                resume(
+                    self.settings, self._topics, shard, last[shard], end[shard], self.times.earliest(),
+                    self._scope.text(), alive, self.stats.note,
+                )
             )  # fmt: skip
-            for text in why:
-                begun.setdefault(text, []).append(shard)
-        for text, which in begun.items():
-            named = f"{len(which)} shards begin" if len(which) > 1 else f"shard {which[0]} begins"
-            self.stats.note(f"{named} a new history with a base snapshot: {text}")
+            self.catalogs[shard] = taken[-1].catalog
+        for text in told(taken):
+            self.stats.note(text)
         known = max((int(c.state.watermark.max()) for c in self.catalogs.values()), default=BEGINNING)
         # Clocks that were set back while nobody looked: how far back what was written since goes is not known.
-        self.swept_at = BEGINNING if self.times.earliest() < known else None
-        self._assignment = membership.assignment
+        unknown = self.swept_at == BEGINNING or self.times.earliest() < known
+        # One that was noticed, and whose sweep could not be committed, still asks for that sweep.
+        noticed = self.swept_at if self.swept_at is not None and self.swept_at < known else None
+        self.swept_at = BEGINNING if unknown else noticed
+        self._assignment = assignment
         self.stats.stands(self.catalogs)
 
     def _drop_shards(self) -> None:
         self._assignment = None
+        self.metadata.forget()
         while self.catalogs:
             shard, catalog = self.catalogs.popitem()
             catalog.close()
@@ -160,30 +200,26 @@ class Session:
         if membership is not None:
             membership.close()
 
+    def _leave_source(self) -> None:
+        """Meet the nodes anew. As long as the client sees some it is kept: it may know more of them than were named."""
+        self._source = None
+        self.clocks.forget()
+        try:
+            seen = self._cluster is not None and bool(self._cluster.nodes())
+        except SourceError:
+            seen = False
+        if not seen:
+            self._leave_cluster()
+
     def _leave_cluster(self) -> None:
         cluster, self._cluster, self._source = self._cluster, None, None
-        self._clocks_at = float("-inf")
+        self.clocks.forget()
         if cluster is not None:
             cluster.close()
 
-    def _measure_clocks(self, source: Source) -> None:
-        if time.monotonic() - self._clocks_at < CLOCKS_EVERY_S:
-            return
-        clocks = source.clocks()
-        before = self._offsets[0]
-        self._offsets = (
-            min(c.offset_ms - c.error_ms for c in clocks.values()),
-            max(c.offset_ms + c.error_ms for c in clocks.values()),
-        )
-        if self.swept_at is not None and self._offsets[0] < before - self.allowance.skew_ms:
-            unwatched_ms = round((time.monotonic() - self._clocks_at) * 1000)
-            self.swept_at = min(self.swept_at, self.times.earliest() - unwatched_ms)
-            # Less may only be a measurement that is less sharp than the one before.
-            if before - self._offsets[0] > SET_BACK_MS:
-                self.stats.note(f"a node's clock went back by about {(before - self._offsets[0]) / 1000:.0f} s")
-        for node, clock in clocks.items():
-            metrics.CLOCK_OFFSET.labels(self.namespace, node).set(clock.offset_ms / 1000)
-        self._clocks_at = time.monotonic()
+    def _set_back(self, since: int | None) -> None:
+        if since is not None:
+            self.swept_at = since if self.swept_at is None else min(self.swept_at, since)
 
 
 def _claim(root: Path) -> tuple[IO[str], str]:

@@ -54,7 +54,9 @@ class ShardState:
     has not finished the partition. `full`: when the last look at the whole partition (base or audit) began.
     `reconciled`: every delete up to it has been found. `sets[i]` is the name of set number i (None: the null set).
     `changes_through` is the offset in the changes topic up to which the catalog has everything. `asides` counts the
-    records of this epoch that were kept aside.
+    records of this epoch that were kept aside. `scope` says which records the epoch is about (`source.Scope.text`).
+    `observed_at` is when the last look that was noted here had its last answer. Other looks, of which only Kafka knows,
+    may have gone on until `unsure_until` (BEGINNING: there were none).
     """
 
     shard: int
@@ -69,13 +71,16 @@ class ShardState:
     sets: tuple[str | None, ...] = (None,)
     set_hashes: tuple[int, ...] = (0,)
     asides: int = 0
+    scope: str = ""
+    observed_at: int = BEGINNING
+    unsure_until: int = BEGINNING
 
     @classmethod
-    def begin(cls, shard: int, shards: int, epoch: int) -> Self:
+    def begin(cls, shard: int, shards: int, epoch: int, scope: str = "") -> Self:
         """A new epoch: nothing has been looked at."""
         size = len(partitions_of(shard, shards))
         never = np.full(size, BEGINNING, np.int64)
-        return cls(shard, shards, epoch, 0, 0, never, never.copy(), never.copy())
+        return cls(shard, shards, epoch, 0, 0, never, never.copy(), never.copy(), scope=scope)
 
     @property
     def based(self) -> bool:
@@ -91,6 +96,11 @@ class ShardState:
     def reconciled_at(self) -> int:
         """Up to when every delete of the shard has been found; BEGINNING while the base snapshot is unfinished."""
         return int(self.reconciled.min()) if self.based else BEGINNING
+
+    def seen(self, now: int) -> int:
+        """When what is seen at `now`, by the fastest node's clock, counts as seen: after every watermark. What was
+        captured up to one was true of it, and stays so where clocks have been set back since."""
+        return max(now, int(self.watermark.max()) + 1)
 
     def numbers_of(self, hashes: U64, names: dict[int, str | None]) -> "tuple[ShardState, Any]":
         """The set number of each hash, and the state that knows them. `names` says the text of every new hash."""
@@ -110,7 +120,8 @@ class ShardState:
         return json.dumps(
             {
                 "shard": self.shard, "shards": self.shards, "epoch": self.epoch, "sweep": self.sweep,
-                "changes_through": self.changes_through, "asides": self.asides,
+                "changes_through": self.changes_through, "asides": self.asides, "scope": self.scope,
+                "observed_at": self.observed_at, "unsure_until": self.unsure_until,
                 "watermark": _runs(self.watermark), "full": _runs(self.full), "reconciled": _runs(self.reconciled),
                 "floors": [[d.tobytes().hex(), int(at)] for d, at in self.floors],
                 "sets": list(self.sets), "set_hashes": list(self.set_hashes),
@@ -131,7 +142,8 @@ class ShardState:
                     np.frombuffer(b"".join(bytes.fromhex(d) for d, _ in floors), np.uint8).reshape(-1, DIGEST_SIZE),
                     np.array([at for _, at in floors], np.int64),
                 ),
-                tuple(raw["sets"]), tuple(raw["set_hashes"]), raw["asides"],
+                tuple(raw["sets"]), tuple(raw["set_hashes"]), raw["asides"], raw["scope"], raw["observed_at"],
+                raw["unsure_until"],
             )  # fmt: skip
         except (ValueError, KeyError, TypeError) as error:
             raise CatalogError(f"a catalog's state cannot be read: {error!r}") from error

@@ -32,6 +32,7 @@ class Stats:
     catalog_records: int = 0
     changes: Counter[tuple[Op, Origin]] = field(default_factory=Counter)
     look_s: dict[str, float] = field(default_factory=dict)
+    busy: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     last_error: CdcError | None = None
     notes: list[str] = field(default_factory=list)
@@ -91,6 +92,13 @@ class Stats:
         for gauge in (metrics.RESOLVED, metrics.RECONCILED, metrics.CATALOG_RECORDS):
             if (self.namespace, str(shard)) in gauge._metrics:
                 gauge.remove(self.namespace, str(shard))
+
+    def heard(self, busy: Counter[str], level: int) -> None:
+        """Nodes gave these busy answers, by the result's name; the strain is now this."""
+        self.busy += busy
+        for name, count in busy.items():
+            metrics.BUSY.labels(self.namespace, name).inc(count)
+        metrics.STRAIN.labels(self.namespace).set(level)
 
     def trouble(self, error: CdcError) -> None:
         """Something went wrong that is tried again."""

@@ -19,7 +19,20 @@ from cdc.collector.state import ShardState
 from cdc.collector.stats import Stats
 from cdc.collector.versions import Moments, Seen, differing, judge, kept_aside
 from cdc.errors import ProtocolError
-from cdc.model import BEGINNING, DIGEST_SIZE, I32, I64, U8, U64, Bodies, Columns, Origin, partition_of, partitions_of
+from cdc.model import (
+    BEGINNING,
+    DIGEST_SIZE,
+    I32,
+    I64,
+    U8,
+    U64,
+    Bodies,
+    Bool,
+    Columns,
+    Origin,
+    partition_of,
+    partitions_of,
+)
 from cdc.source import Observed
 from cdc.topics.progress import Kind
 from cdc.wire import messages as m
@@ -96,18 +109,24 @@ def _parcel(
         records.set_hash[rows], records.checksum[rows],
     )  # fmt: skip
     known, entries = catalog.lookup(seen.digest)
-    fresh = np.flatnonzero(differing(seen, known, entries))
+    fresh = np.flatnonzero(differing(seen, piece.observed.torn[rows], known, entries))
     seen, rows = seen.take(fresh), rows[fresh]
     where = partition_of(seen.digest) - first
-    moments = Moments(state.watermark[where], state.full[where], state.reconciled[where], state.floors.of(seen.digest))
+    moments = Moments(
+        state.watermark[where], state.full[where], state.reconciled[where], state.floors.of(seen.digest),
+        state.unsure_until,
+    )  # fmt: skip
     columns = judge(
         seen, known[fresh], entries.take(fresh), moments, ORIGINS[piece.kind], piece.observed_at, allowance.overlap_ms
     )
     names = {int(h): _set_name(records.contents, int(rows[i])) for h, i in _first_rows(seen.set_hash)}
     named, numbers = state.numbers_of(seen.set_hash, names)
     put = Entries.of(seen.digest, seen.lut, seen.generation, seen.void_time, seen.checksum, numbers)
-    asides, unsaid, generation = _new_asides(catalog, asides, seen.digest)
-    since = (state.full if piece.kind == Kind.AUDIT else state.watermark)[unsaid.partition - first]
+    asides, unsaid, generation, again = _new_asides(catalog, asides, seen.digest)
+    # Of a record that was kept aside before nothing has been known since then: saying so once more must not reach back
+    # further (a catalog that was rebuilt has never looked at anything in full).
+    where = unsaid.partition - first
+    since = np.where(again | (piece.kind != Kind.AUDIT), state.watermark[where], state.full[where])
     told = kept_aside(unsaid.digest, generation, since, piece.observed_at, ORIGINS[piece.kind])
     stats.saw(len(known) + len(asides), len(known) - len(fresh), len(asides))
     return Parcel(
@@ -153,22 +172,24 @@ def _after(piece: Piece, state: ShardState, columns: Columns, asides: int, allow
     )  # fmt: skip
 
 
-def _new_asides(catalog: Catalog, asides: list[Rejected], taken: U8) -> tuple[list[Rejected], Entries, I32]:
-    """Those not kept aside before; the entries by which they will be known, and their generations. The catalog
-    remembers the set under which another version was published, so that the record's end can be told."""
+def _new_asides(catalog: Catalog, asides: list[Rejected], taken: U8) -> tuple[list[Rejected], Entries, I32, Bool]:
+    """Those not kept aside before; the entries by which they will be known, their generations, and whether another
+    version of the record was kept aside last. The catalog remembers the set under which a version was published, so
+    that the record's end can be told."""
     if not asides:
-        return [], Entries.empty(), np.empty(0, np.int32)
+        return [], Entries.empty(), np.empty(0, np.int32), np.empty(0, np.bool_)
     named = [one for one in asides if one.digest]
     digest = np.frombuffer(b"".join(one.digest for one in named), np.uint8).reshape(-1, DIGEST_SIZE)
     checksum: U64 = np.array([_checksum(one.message) for one in named], np.uint64)
     generation: I32 = np.array([_generation(one.message) for one in named], np.int32)
     known, before = catalog.lookup(digest)
     entries = Entries.aside(digest, known, before, checksum)
-    fresh = ~(known & ((before.set_number & ASIDE) != 0) & (before.checksum == entries.checksum))
+    again = known & ((before.set_number & ASIDE) != 0)
+    fresh = ~(again & (before.checksum == entries.checksum))
     published = {d.tobytes() for d in taken}
     rows = np.array([i for i in np.flatnonzero(fresh).tolist() if named[i].digest not in published], np.int64)
     kept = [named[i] for i in np.flatnonzero(fresh).tolist()] + [one for one in asides if not one.digest]
-    return kept, entries.take(rows), generation[rows]
+    return kept, entries.take(rows), generation[rows], again[rows]
 
 
 def _generation(message: bytes) -> int:

@@ -9,7 +9,9 @@ a change of the record; two looks can have been that last one:
   migration, by a restart that resurrected it, or from a node whose clock is behind.
 
 A version with a LUT below w is *late*: the sweep that should have shown it did not. Its LUT is then no moment from
-which it held for those who read, so it holds from its detection on. The others hold from their LUT on.
+which it held for those who read, so it holds from its detection on. The others hold from their LUT on. Where later
+sweeps than w may have been, because what they noted was lost, a LUT below the last of them may be late as well, and is
+taken to be.
 """
 
 from dataclasses import dataclass, fields
@@ -47,20 +49,22 @@ class Seen:
 class Moments:
     """What is known of the time of each row: the watermark of its partition, when the last look at the whole partition
     began, up to when every delete in it had been found, and the row's floor (the `effective_at` published last, where
-    that is later than the LUT)."""
+    that is later than the LUT). Until `unsure_until` the partition may have been looked at after its watermark."""
 
     watermark: I64
     full: I64
     found: I64
     floor: I64
+    unsure_until: int = BEGINNING
 
 
-def differing(seen: Seen, known: Bool, entries: Entries) -> Bool:
+def differing(seen: Seen, torn: Bool, known: Bool, entries: Entries) -> Bool:
     """Which rows are not what the catalog has. No pair of LUT and generation proves sameness (a clock step back keeps
-    the LUT, a re-creation restarts the generation), so void time and checksum are compared as well."""
+    the LUT, a re-creation restarts the generation), so void time and checksum are compared as well. Where the LUT is
+    that of a version still to come (`torn`) it says nothing of this one: the next sweep brings that version."""
     same = (
         known
-        & (seen.lut == entries.lut)
+        & (torn | (seen.lut == entries.lut))
         & (seen.generation == entries.generation)
         & (seen.void_time == entries.void_time)
         & ((seen.checksum & CHECKSUM_MASK) == entries.checksum)
@@ -80,13 +84,13 @@ def judge(
     """
     n = len(seen)
     base = moments.watermark == BEGINNING
-    late = ~base & (seen.lut < moments.watermark)
-    missed = late & (seen.lut < moments.watermark - overlap_ms)
+    late = ~base & (seen.lut < np.maximum(moments.watermark, moments.unsure_until))
+    missed = ~base & (seen.lut < moments.watermark - overlap_ms)
     effective_at = np.maximum(np.where(late, observed_at, seen.lut), moments.floor)
     before = np.where(known, entries.generation, 0)
     follows = seen.generation == before % GENERATION_MAX + 1
     since = np.where(missed, moments.full, moments.watermark)
-    since = np.where(known, np.minimum(since, np.maximum(moments.found, entries.lut)), since)
+    since = np.where(known, np.minimum(since, np.maximum(moments.found, entries.lut - 1)), since)
     found_by = np.where(base, int(Origin.BASE), np.where(missed & (kind == Origin.AUDIT), Origin.AUDIT, Origin.SWEEP))
     return Columns(
         digest=seen.digest,
@@ -134,7 +138,8 @@ def ended(
     """The columns under which the end of catalogued records is published.
 
     `found[i]` is the moment up to which every delete of the record's partition had been found: the record was there
-    then. It was also there at its LUT. So its end lies after both, and its blind interval begins at the later one. An
+    then. It was also there at its LUT, but may have gone in that very millisecond. So its end lies after both, and its
+    blind interval begins with the later one. An
     expiry is known to the millisecond from its void time on; before that the record may have been deleted unseen, which
     is what its blind interval says.
     """
@@ -148,7 +153,7 @@ def ended(
         generation=entries.generation,
         void_time=entries.void_time,
         effective_at=effective,
-        unobserved_since=np.minimum(np.maximum(found, entries.lut), effective),
+        unobserved_since=np.minimum(np.maximum(found, entries.lut - 1), effective),
         observed_at=np.full(n, observed_at, np.int64),
         consecutive=np.zeros(n, np.bool_),
         set_hash=set_hash,
