@@ -5,18 +5,22 @@
 """
 
 from cdc.archive.archive import Archive
+from cdc.archive.local import LocalStore
 from cdc.archive.manifests import Epoch, Manifest, RestoreSet, SegmentInfo
-from cdc.archive.store import LocalStore, Store
+from cdc.archive.store import Store
+from cdc.archive.stores import open_store
 from cdc.archive.versions import Versions
 from cdc.archive.views import View, changed_after
-from cdc.archive.windows import Hole, Window
+from cdc.archive.windows import CoarseSpan, Hole, Resolution, Window
 
 __all__ = [
     "Archive",
+    "CoarseSpan",
     "Epoch",
     "Hole",
     "LocalStore",
     "Manifest",
+    "Resolution",
     "RestoreSet",
     "SegmentInfo",
     "Store",
@@ -24,4 +28,5 @@ __all__ = [
     "View",
     "Window",
     "changed_after",
+    "open_store",
 ]

@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from cdc.archive.looks import Span, Spans
 from cdc.errors import FormatTooNew, ObjectDamaged
 
 FORMAT_VERSION = 1
@@ -21,7 +22,9 @@ class Epoch:
 
     `number` counts the shard's epochs from 1 and names this one in segments and sets: neither moments (a clock set
     back) nor offsets (a topic made anew) would. `recoverable_from` is None until the base snapshot is complete.
-    `ended` says why nothing follows `resolved_at`; empty while the history goes on.
+    `ended` says why nothing follows `resolved_at`; empty while the history goes on. `scope` says which records it is
+    about, in words; empty: all of them. `writes` and `deletes` say how long looks for them could see nothing, span by
+    span (`cdc.archive.looks`); the time since `reconciled_at` is not among the latter yet.
     """
 
     number: int
@@ -30,8 +33,16 @@ class Epoch:
     recoverable_from: int | None = None
     resolved_at: int = 0
     reconciled_at: int = 0
-    resolution_ms: int = 0
     ended: str = ""
+    scope: str = ""
+    writes: Spans = ()
+    deletes: Spans = ()
+
+    @property
+    def filtered(self) -> bool:
+        """Whether the scope looks at more than sets. The filter stands last in its words; a list of sets ends with a
+        bracket (`source.Scope.text`)."""
+        return bool(self.scope) and not self.scope.endswith("]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +83,25 @@ class RestoreSet:
     """The full state at `at`: of every record the version that held then, in segments that do not overlap.
 
     It stands for every change of the epoch with an offset below `through` and `effective_at` <= `at`. Whoever reads it
-    together with segments leaves out those rows of the segments (`cdc.archive.views`): the set may lack the end of a
+    together with segments leaves out those rows of the segments (`cdc.archive.merged`): the set may lack the end of a
     record, and they would bring the record back.
+
+    Its segments stand in an object of their own, the *listing* (`cdc.archive.listings`), of this name, size and
+    SHA-256. `rows` are the set's versions, `size` the bytes of all objects and indexes that the listing names. The
+    listing also has what of the changes with offsets below `beside_through` else concerns the moment, so that the
+    segments with those changes may go.
     """
 
     at: int
     through: int
     epoch: int
-    segments: tuple[SegmentInfo, ...]
+    rows: int
+    size: int
+    listing: str
+    listing_size: int
+    listing_sha256: str
     made_at: int = 0
-
-    @property
-    def rows(self) -> int:
-        """How many versions it holds."""
-        return sum(s.rows for s in self.segments)
+    beside_through: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +112,13 @@ class Manifest:
     here. `after_gap` says that what stood before `next_progress` was lost, or that nothing was ever read. The
     offsets are of the topics with the ids `changes_topic` and `progress_topic`; a topic made anew has another id.
     `previous` is the SHA-256 of the manifest with the sequence before, empty for the first (sequence 1).
+
+    Manifests with sequences below `first_kept` were pruned, and so may have been what only they named. Changes are kept
+    for all moments from `changes_kept_from` on (0: for all that were ever recoverable); before it each restore set
+    stands for its one moment.
+
+    `repaired` says what a repair did with this manifest (`cdc.archive.repair`); empty: it is none of a repair's. Where
+    that could not go on from the manifest before, the proof begins anew: `first_kept` is its own sequence then.
     """
 
     namespace: str
@@ -107,11 +130,18 @@ class Manifest:
     next_changes: int = 0
     next_progress: int = 0
     after_gap: bool = True
+    first_kept: int = 1
+    changes_kept_from: int = 0
     changes_topic: str = ""
     progress_topic: str = ""
     epochs: tuple[Epoch, ...] = ()
     segments: tuple[SegmentInfo, ...] = ()
     sets: tuple[RestoreSet, ...] = ()
+    repaired: str = ""
+
+    def epoch(self, number: int) -> Epoch | None:
+        """The epoch of this number; None where it is not named."""
+        return next((epoch for epoch in self.epochs if epoch.number == number), None)
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -132,7 +162,8 @@ def decode(data: bytes, name: str) -> Manifest:
 
 def following(manifest: Manifest, data: bytes | None) -> Manifest:
     """The manifest with the sequence and hash that come after its encoded self `data` (None: it is a shard's first)."""
-    return replace(manifest, sequence=manifest.sequence + 1, previous=sha256(data) if data is not None else "")
+    previous = sha256(data) if data is not None else ""
+    return replace(manifest, sequence=manifest.sequence + 1, previous=previous, repaired="")
 
 
 def canonical(value: object) -> bytes:
@@ -169,9 +200,13 @@ def unseal(kind: str, data: bytes, name: str) -> dict[str, Any]:
 
 
 def _manifest(inner: dict[str, Any]) -> Manifest:
-    epochs = tuple(Epoch(**e) for e in inner.pop("epochs"))
-    segments = tuple(SegmentInfo(**s) for s in inner.pop("segments"))
-    sets = tuple(
-        RestoreSet(**{**s, "segments": tuple(SegmentInfo(**i) for i in s["segments"])}) for s in inner.pop("sets")
+    epochs = tuple(
+        Epoch(**{**e, "writes": _spans(e["writes"]), "deletes": _spans(e["deletes"])}) for e in inner.pop("epochs")
     )
+    segments = tuple(SegmentInfo(**s) for s in inner.pop("segments"))
+    sets = tuple(RestoreSet(**s) for s in inner.pop("sets"))
     return Manifest(**inner, epochs=epochs, segments=segments, sets=sets)
+
+
+def _spans(values: list[list[int]]) -> Spans:
+    return tuple(Span(*value) for value in values)

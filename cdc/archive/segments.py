@@ -10,6 +10,9 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,20 +22,26 @@ from cdc.archive import index as indexes
 from cdc.archive.index import Index
 from cdc.archive.manifests import SegmentInfo, sha256
 from cdc.archive.store import Store
-from cdc.archive.versions import Versions, among, is_sorted
+from cdc.archive.versions import Facts, Rows, Versions, among, distinct, is_sorted
 from cdc.codec import schemas
-from cdc.codec.changes import columns as columns_of
-from cdc.codec.changes import split_versions, version_rows
+from cdc.codec.changes import version_rows
 from cdc.config import ArchiveSettings
-from cdc.errors import BodyDamaged, ObjectDamaged, StoreForbidden
-from cdc.model import I64, U8, digest_order
+from cdc.errors import BodyDamaged, ObjectDamaged
+from cdc.model import I64, U8, Bodies, Columns, digest_order
 
 READ_AHEAD = 1 << 20
 """Neighbouring blocks are fetched together up to this many bytes: object stores answer in tens of milliseconds."""
 VERIFY_BYTES = 8 << 20
 """Objects are hashed in pieces of this size, so that several at once take little memory."""
 
+MATCH = 4
+"""Bytes that zstd looks for again at the least."""
+COPY_BYTES = 4 << 20
+"""Rows are copied into blocks in lots of about this size."""
+
 MAGIC = b"Obj\x01"
+MOST = (1 << 63) - 1
+"""Higher than anything that an index says; its opposite is lower."""
 
 
 def new_name(directory: str, first_offset: int) -> str:
@@ -41,20 +50,20 @@ def new_name(directory: str, first_offset: int) -> str:
 
 
 class SegmentWriter:
-    """Gathers one segment, block by block. Memory: its compressed bytes and one block."""
+    """Gathers one segment, block by block. Memory: its compressed bytes, and what was added last."""
 
     def __init__(self, settings: ArchiveSettings, epoch: int) -> None:
         """`epoch` is the number of the one that all its versions belong to."""
         self._epoch = epoch
         self._block_bytes = settings.block_bytes
-        self._compressor = zstandard.ZstdCompressor(level=settings.zstd_level)
+        self._compressor = _compressor(settings)
         self._sync = os.urandom(16)
-        header = _header(self._sync)
+        header = file_header(self._sync)
         self._header_size, self._header_sha256 = len(header), hashlib.sha256(header).digest()
         self._out = bytearray(header)
-        self._parts: list[Versions] = []
+        self._open = _Block()
         self._blocks: list[tuple[object, ...]] = []
-        self._pending = self._raw_size = self.rows = 0
+        self._raw_size = self.rows = 0
         self._first = self._last = b""
         self._last_offset = self._offset_span = -1
         self._max_observed_at = 0
@@ -62,32 +71,46 @@ class SegmentWriter:
     @property
     def size(self) -> int:
         """Bytes so far, the unfinished block uncompressed."""
-        return len(self._out) + self._pending
+        return len(self._out) + self._open.size
 
-    def add(self, versions: Versions, order: I64 | None = None) -> None:
+    def add(self, versions: Versions | Rows, order: I64 | None = None) -> None:
         """Versions that follow those before: the rows that `order` names, in its order, or all as they stand.
 
         ValueError if that is not the order of (digest, offset).
         """
+        if isinstance(versions, Rows):
+            self._add_rows(versions if order is None else versions.take(order))
+            return
         order = np.arange(versions.rows, dtype=np.int64) if order is None else order
         if not len(order):
             return
-        encoded = version_rows(versions.offsets, versions.bodies, order)
-        rows = Versions(versions.columns.take(order), encoded, versions.offsets[order])
-        self._check_order(rows)
-        start = 0
-        while start < rows.rows:
-            goal = encoded.offsets[start] + self._block_bytes - self._pending
-            end = min(int(np.searchsorted(encoded.offsets, goal, "left")), rows.rows)
-            self._parts.append(rows.span(start, end))
-            self._pending += int(encoded.offsets[end] - encoded.offsets[start])
-            if self._pending >= self._block_bytes:
+        self._add(version_rows(versions.offsets, versions.bodies, order), _chosen(versions.columns, order),
+                  versions.offsets[order])  # fmt: skip
+
+    def _add_rows(self, rows: Rows) -> None:
+        lots = np.searchsorted(np.cumsum(rows.sizes), np.arange(0, int(rows.sizes.sum()), COPY_BYTES), "left")
+        for start, end in pairwise([*np.unique(lots).tolist(), rows.rows]):
+            part = rows.span(start, end)
+            self._add(part.encoded(), part.columns, part.offsets)
+
+    def _add(self, encoded: Bodies, columns: Facts, offsets: I64) -> None:
+        self._check_order(columns.digest, offsets)
+        self._max_observed_at = max(self._max_observed_at, int(columns.observed_at.max()))
+        cuts = self._cuts(encoded.offsets)
+        least = [np.minimum.reduceat(of, cuts[:-1]) for of in (columns.effective_at, columns.unobserved_since, offsets)]
+        latest = np.maximum.reduceat(columns.effective_at, cuts[:-1])
+        raw = encoded.buffer.data
+        for i, (start, end) in enumerate(pairwise(cuts.tolist())):
+            piece = raw[encoded.offsets[start] : encoded.offsets[end]]
+            first = columns.digest[start].tobytes() if not self._open.parts else b""
+            self._open.add(piece, end - start, first, *(int(of[i]) for of in (*least, latest)))
+            if self._open.size >= self._block_bytes:
                 self._end_block()
-            start = end
 
     def finish(self, store: Store, directory: str) -> SegmentInfo:
         """Write the object and its index under a new name. The segment counts once a manifest names it."""
-        self._end_block()
+        if self._open.rows:
+            self._end_block()
         blocks = np.array(self._blocks, indexes.BLOCK)
         index = indexes.encode(Index(self._header_size, self._header_sha256, blocks))
         first_offset = int(blocks["first_offset"].min())
@@ -111,47 +134,93 @@ class SegmentWriter:
             max_observed_at=self._max_observed_at,
         )
         for key, data in ((info.name, self._out), (info.index_name, index)):
-            if not store.put_if_absent(key, data):
-                raise StoreForbidden(f"{key} was there before it was written")
+            store.put(key, data)
         return info
 
-    def _check_order(self, versions: Versions) -> None:
-        digest = versions.columns.digest
+    def _check_order(self, digest: U8, offsets: I64) -> None:
         first = digest[0].tobytes()
-        follows = (first, int(versions.offsets[0])) > (self._last, self._last_offset)
-        if not follows or not is_sorted(digest, versions.offsets):
+        follows = (first, int(offsets[0])) > (self._last, self._last_offset)
+        if not follows or not is_sorted(digest, offsets):
             raise ValueError("versions of a segment must come in order of (digest, offset)")
         self._first = self._first or first
-        self._last, self._last_offset = digest[-1].tobytes(), int(versions.offsets[-1])
-        self._offset_span = max(self._offset_span, int(versions.offsets.max()))
-        self._max_observed_at = max(self._max_observed_at, int(versions.columns.observed_at.max()))
-        self.rows += versions.rows
+        self._last, self._last_offset = digest[-1].tobytes(), int(offsets[-1])
+        self._offset_span = max(self._offset_span, int(offsets.max()))
+        self.rows += len(offsets)
+
+    def _cuts(self, ends: I64) -> I64:
+        """Where blocks begin among rows that end at `ends`: the first part fills the open block."""
+        cuts, rows, room = [0], len(ends) - 1, self._block_bytes - self._open.size
+        while cuts[-1] < rows:
+            cuts.append(min(int(np.searchsorted(ends, ends[cuts[-1]] + room, "left")), rows))
+            room = self._block_bytes
+        return np.array(cuts, np.int64)
 
     def _end_block(self) -> None:
-        if not self._parts:
-            return
-        raw = np.concatenate([p.bodies.buffer[p.bodies.offsets[0] : p.bodies.offsets[-1]] for p in self._parts])
-        count = sum(p.rows for p in self._parts)
-        packed = self._compressor.compress(raw.data)
-        block = b"".join((_long(count), _long(len(packed)), packed, self._sync))
-        columns = [p.columns for p in self._parts]
+        block = self._open
+        raw = block.parts[0] if len(block.parts) == 1 else b"".join(block.parts)
+        packed = self._compressor.compress(raw)
+        start = len(self._out)
+        for part in (_long(block.rows), _long(len(packed)), packed, self._sync):
+            self._out += part
+        with memoryview(self._out) as out:
+            checksum = indexes.checksum(out[start:])
         self._blocks.append(
             (
-                columns[0].digest[0].tobytes(),
-                count,
-                len(self._out),
-                len(block),
-                len(raw),
-                min(int(c.effective_at.min()) for c in columns),
-                max(int(c.effective_at.max()) for c in columns),
-                min(int(c.unobserved_since.min()) for c in columns),
-                min(int(p.offsets.min()) for p in self._parts),
-                indexes.checksum(block),
+                block.first_digest,
+                block.rows,
+                start,
+                len(self._out) - start,
+                block.size,
+                block.min_effective_at,
+                block.max_effective_at,
+                block.min_unobserved_since,
+                block.first_offset,
+                checksum,
             )
         )
-        self._out += block
-        self._raw_size += len(raw)
-        self._parts, self._pending = [], 0
+        self._raw_size += block.size
+        self._open = _Block()
+
+
+@dataclass(slots=True)
+class _Block:
+    """A block that is being filled: its rows as they will stand in the file, and what the index will say of them."""
+
+    parts: list[memoryview] = field(default_factory=list)
+    size: int = 0
+    rows: int = 0
+    first_digest: bytes = b""
+    min_effective_at: int = MOST
+    min_unobserved_since: int = MOST
+    first_offset: int = MOST
+    max_effective_at: int = -MOST
+
+    def add(
+        self, piece: memoryview, rows: int, first_digest: bytes, effective_at: int, unobserved_since: int, offset: int,
+        latest: int,
+    ) -> None:  # fmt: skip
+        """Rows, with the lowest and (`latest`) the highest of what they say."""
+        self.parts.append(piece)
+        self.size += len(piece)
+        self.rows += rows
+        self.first_digest = self.first_digest or first_digest
+        self.min_effective_at = min(self.min_effective_at, effective_at)
+        self.min_unobserved_since = min(self.min_unobserved_since, unobserved_since)
+        self.first_offset = min(self.first_offset, offset)
+        self.max_effective_at = max(self.max_effective_at, latest)
+
+
+def _compressor(settings: ArchiveSettings) -> zstandard.ZstdCompressor:
+    # A row is mostly short fields, such as moments that equal one another: matches of four bytes, which zstd's lower
+    # levels do not look for, save more than a per cent, and cost nothing that can be measured.
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        settings.zstd_level, source_size=settings.block_bytes, min_match=MATCH
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters)
+
+
+def _chosen(columns: Columns, rows: I64) -> Facts:
+    return Facts(**{f.name: getattr(columns, f.name)[rows] for f in fields(Facts)})
 
 
 def read_index(store: Store, info: SegmentInfo) -> Index:
@@ -162,6 +231,43 @@ def read_index(store: Store, info: SegmentInfo) -> Index:
     return indexes.decode(data, info.index_name)
 
 
+def read_rows(
+    store: Store,
+    info: SegmentInfo,
+    low: bytes | None = None,
+    high: bytes | None = None,
+    *,
+    wanted: npt.NDArray[np.void] | None = None,
+    effective_after: int | None = None,
+    index: Index | None = None,
+    read_ahead: int = READ_AHEAD,
+) -> Iterator[Rows]:
+    """A segment's versions in order of (digest, offset), a block at a time.
+
+    Only digests in [low, high) if bounds are given, only those `wanted` (as `versions.distinct` gives them) if given;
+    no block is fetched that cannot hold any. With `effective_after` no block is fetched in which all versions are
+    effective by then; those that are come whole. Every byte used is verified. Raises ObjectMissing, ObjectDamaged with
+    the object's name, FormatTooNew.
+    """
+    index = read_index(store, info) if index is None else index
+    numbers = index.between(low, high)
+    if wanted is not None:
+        numbers = np.intersect1d(numbers, index.holding(wanted))
+    if effective_after is not None:
+        numbers = numbers[index.blocks["max_effective_at"][numbers] > effective_after]
+    if wanted is None and len(numbers) == len(index):  # else the object is not read as a whole
+        _check_header(store, info, index)
+    for number, data in _fetch(store, info, index, numbers, read_ahead):
+        rows = _decode_block(info, index.blocks[number], data)
+        if wanted is not None:
+            kept = rows.take(among(rows.columns.digest, wanted))
+            # A few rows must not keep their whole block in memory while they wait for those of other objects.
+            rows = kept.detached() if 2 * kept.rows < rows.rows else kept
+        rows = _bounded(rows, low, high)
+        if rows.rows:
+            yield rows
+
+
 def read(
     store: Store,
     info: SegmentInfo,
@@ -169,28 +275,20 @@ def read(
     high: bytes | None = None,
     *,
     digests: U8 | None = None,
+    effective_after: int | None = None,
     index: Index | None = None,
 ) -> Iterator[Versions]:
-    """A segment's versions in order of (digest, offset), a block at a time.
+    """The same as versions with all their columns, of `digests` (n, 20) alone. Raises what `read_rows` raises."""
+    wanted = None if digests is None else distinct(digests)
+    found = read_rows(store, info, low, high, wanted=wanted, effective_after=effective_after, index=index)
+    return (rows.versions() for rows in found)
 
-    Only digests in [low, high) if bounds are given, only those of `digests` (n, 20) if given; no block is fetched that
-    cannot hold any. Every byte used is verified. Raises ObjectMissing, ObjectDamaged with the object's name,
-    FormatTooNew.
-    """
-    index = read_index(store, info) if index is None else index
-    wanted = None if digests is None else np.unique(digest_order(digests))
-    numbers = index.between(low, high)
-    if wanted is not None:
-        numbers = np.intersect1d(numbers, index.holding(wanted))
-    if len(numbers) == len(index):
-        _check_header(store, info, index)
-    for number, data in _fetch(store, info, index, numbers):
-        versions = _decode_block(info, index.blocks[number], data)
-        if wanted is not None:
-            versions = versions.take(among(versions.columns.digest, wanted))
-        versions = _bounded(versions, low, high)
-        if versions.rows:
-            yield versions
+
+def walk(store: Store, info: SegmentInfo, index: Index) -> Iterator[tuple[memoryview, Rows]]:
+    """Every block, as its bytes and as its rows, each checked against the index. Raises ObjectMissing,
+    ObjectDamaged."""
+    for number, data in _fetch(store, info, index, np.arange(len(index), dtype=np.int64), READ_AHEAD):
+        yield data, _decode_block(info, index.blocks[number], data)
 
 
 def verify(store: Store, info: SegmentInfo) -> None:
@@ -214,7 +312,7 @@ def _check_header(store: Store, info: SegmentInfo, index: Index) -> None:
 
 
 def _fetch(
-    store: Store, info: SegmentInfo, index: Index, numbers: npt.NDArray[np.int64]
+    store: Store, info: SegmentInfo, index: Index, numbers: npt.NDArray[np.int64], read_ahead: int
 ) -> Iterator[tuple[int, memoryview]]:
     """The named blocks' bytes, neighbours fetched together."""
     starts, sizes = index.blocks["start"], index.blocks["size"]
@@ -224,7 +322,7 @@ def _fetch(
         while (
             j < len(numbers)
             and numbers[j] == numbers[j - 1] + 1
-            and starts[numbers[j]] + sizes[numbers[j]] - begin <= READ_AHEAD
+            and starts[numbers[j]] + sizes[numbers[j]] - begin <= read_ahead
         ):
             j += 1
         last = numbers[j - 1]
@@ -235,39 +333,44 @@ def _fetch(
         i = j
 
 
-def _decode_block(info: SegmentInfo, block: np.void, data: memoryview) -> Versions:
+def _decode_block(info: SegmentInfo, block: np.void, data: memoryview) -> Rows:
     if indexes.checksum(data) != bytes(block["checksum"]):
         raise ObjectDamaged(f"{info.name} is damaged in the block at byte {int(block['start'])}")
     count, at = _parse_long(data, 0)
     size, at = _parse_long(data, at)
-    raw = zstandard.ZstdDecompressor().decompress(data[at : at + size], max_output_size=int(block["raw_size"]))
+    try:
+        raw = zstandard.ZstdDecompressor().decompress(data[at : at + size], max_output_size=int(block["raw_size"]))
+    except zstandard.ZstdError as error:
+        raise ObjectDamaged(f"{info.name} cannot be decompressed at byte {int(block['start'])}") from error
     if count != int(block["rows"]) or len(raw) != int(block["raw_size"]):
         raise ObjectDamaged(f"{info.name} does not have the rows that its index says at byte {int(block['start'])}")
     try:
-        offsets, bodies = split_versions(raw, count)
-        columns = columns_of(bodies)
+        return Rows.of_block(np.frombuffer(raw, np.uint8), count)
     except BodyDamaged as error:
         raise ObjectDamaged(f"{info.name}: {error.message}") from error
-    return Versions(columns, bodies, offsets)
 
 
-def _bounded(versions: Versions, low: bytes | None, high: bytes | None) -> Versions:
-    if not versions.rows:
-        return versions
-    keys = digest_order(versions.columns.digest)
+def _bounded(rows: Rows, low: bytes | None, high: bytes | None) -> Rows:
+    if not rows.rows or low is high is None:
+        return rows
+    keys = digest_order(rows.columns.digest)
     start = 0 if low is None else int(np.searchsorted(keys, np.void(low), "left"))
-    end = versions.rows if high is None else int(np.searchsorted(keys, np.void(high), "left"))
-    return versions.span(start, max(start, end))
+    end = rows.rows if high is None else int(np.searchsorted(keys, np.void(high), "left"))
+    return rows.span(start, max(start, end))
 
 
-def _header(sync: bytes) -> bytes:
-    change = json.loads(schemas.text("change"))
-    fields = [{"name": "offset", "type": "long"}, {"name": "change", "type": change}]
-    version = {"type": "record", "name": "Version", "namespace": change["namespace"], "fields": fields}
-    schema = json.dumps(version, separators=(",", ":")).encode()
-    meta = {"avro.schema": schema, "avro.codec": b"zstandard"}
+def file_header(sync: bytes, codec: str = "zstandard") -> bytes:
+    """What every segment begins with: Avro's magic, schema, codec, and this file's sync marker of 16 bytes."""
+    meta = {"avro.schema": json.dumps(schema(), separators=(",", ":")).encode(), "avro.codec": codec.encode()}
     entries = b"".join(_long(len(k)) + k.encode() + _long(len(v)) + v for k, v in meta.items())
     return MAGIC + _long(len(meta)) + entries + _long(0) + sync
+
+
+def schema() -> dict[str, Any]:
+    """The schema of a row, as JSON has it: `Version {offset, change}`."""
+    change = json.loads(schemas.text("change"))
+    fields = [{"name": "offset", "type": "long"}, {"name": "change", "type": change}]
+    return {"type": "record", "name": "Version", "namespace": change["namespace"], "fields": fields}
 
 
 def _long(value: int) -> bytes:

@@ -1,7 +1,7 @@
 """From Kafka to the archive: changes become segments, progress becomes epochs, segments become restore sets.
 
-`Compactor` is the role. `progress` (epochs), `inbox` (what may be archived) and `sets.kept` (what a set holds) are its
-pure core.
+`Compactor` is the role, `intake` what reads Kafka and commits. `progress` (epochs), `inbox` (what may be archived) and
+`sets` (when a set is due) are its pure core.
 """
 
 from cdc.compactor.compactor import Compactor, Stats

@@ -5,15 +5,16 @@ once all its changes are here.
 """
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from cdc.archive import Manifest
+from cdc.archive import Manifest, SegmentInfo
 from cdc.archive.versions import Versions
 from cdc.codec.changes import columns, concat
 from cdc.compactor.progress import Epochs, begin, fold, lose
+from cdc.errors import CommitLost, OffsetsLost
 from cdc.model import I64, Bodies
 from cdc.topics import Chunk, ProgressEntry
 
@@ -59,6 +60,8 @@ class Inbox:
     ready_size: int = 0
     waiting_size: int = 0
     skipped: int = 0
+    gone_until: int = 0
+    """Kafka has no changes below this offset any more. That is a loss only if progress speaks of some."""
 
     @classmethod
     def after(cls, manifest: Manifest) -> "Inbox":
@@ -71,6 +74,37 @@ class Inbox:
         """Whether a commit would say anything new."""
         return self.ready_size > 0 or self.epochs != self.manifest.epochs
 
+    @property
+    def fresh(self) -> bool:
+        """Whether a commit would say more than that nothing happened for longer."""
+        epoch, known = (epochs[-1:] for epochs in (self.epochs, self.manifest.epochs))
+        told = [[(e.number, e.ended, e.recoverable_from is None) for e in of] for of in (epoch, known)]
+        return self.ready_size > 0 or told[0] != told[1]
+
+    def following(
+        self, newest: Manifest, written: Sequence[SegmentInfo], topics: tuple[str, str], now: int
+    ) -> Manifest:
+        """The shard's newest manifest with what was drained, in segments that are written, and what that completes.
+
+        Raises CommitLost if somebody else took in changes or progress since the inbox's own manifest. What else
+        may have become of that one (merges, sets, pruning) stays.
+        """
+        mine = self.manifest
+        if _taken_in(newest) != _taken_in(mine):
+            raise CommitLost(f"another compactor took in changes of {newest.namespace}, shard {newest.shard}")
+        pruned = {e.number for e in mine.epochs} - {e.number for e in newest.epochs}
+        return replace(
+            newest,
+            written_at=now,
+            next_changes=self.next_changes,
+            next_progress=self.next_progress,
+            after_gap=self.after_gap,
+            changes_topic=topics[0],
+            progress_topic=topics[1],
+            epochs=tuple(e for e in self.epochs if e.number not in pruned),
+            segments=(*newest.segments, *written),
+        )
+
     def take_changes(self, chunk: Chunk) -> None:
         """Changes that were read."""
         piece = Piece(chunk.offsets, chunk.bodies)
@@ -80,7 +114,10 @@ class Inbox:
         self.sort_out()
 
     def take_progress(self, entry: ProgressEntry) -> None:
-        """A progress record that was read."""
+        """A progress record that was read. Raises OffsetsLost when it speaks of changes that are gone."""
+        progress = entry.progress
+        if progress.changes_from < min(progress.changes_through, self.gone_until):
+            raise OffsetsLost(f"progress speaks of changes from offset {progress.changes_from} on, which Kafka lost")
         self.entries.append(entry)
         self.sort_out()
 
@@ -89,6 +126,7 @@ class Inbox:
         self.after_gap = True
         self.epochs = lose(self.epochs, reason)
         self.next_changes, self.next_progress = next_changes, next_progress
+        self.gone_until = 0
         self.forget()
 
     @property
@@ -133,8 +171,8 @@ class Inbox:
             yield epoch, Versions(columns(bodies), bodies, offsets)
 
     def committed(self, manifest: Manifest) -> None:
-        """The archive has all that was drained."""
-        self.manifest = manifest
+        """The archive has all that was drained. Of its epochs some may have been pruned meanwhile."""
+        self.manifest, self.epochs = manifest, manifest.epochs
         self.ready_size = 0
 
     def _move(self, epochs: Epochs, offset: int) -> None:
@@ -153,3 +191,10 @@ class Inbox:
                 continue
             self.ready.setdefault(epochs[-1].number, []).append(piece)
             self.ready_size += piece.size
+
+
+def _taken_in(manifest: Manifest) -> tuple[object, ...]:
+    """How far a manifest has got in Kafka; nobody but a compactor's intake changes that."""
+    m = manifest
+    last = m.epochs[-1] if m.epochs else None
+    return m.next_changes, m.next_progress, m.after_gap, m.changes_topic, m.progress_topic, last

@@ -1,12 +1,12 @@
 """Folding progress into epochs. Pure.
 
-A look counts when it is complete; until then its changes are archived, but nothing is said about them. An epoch can be
+A look counts when it is complete; until then its changes are archived, but no moment is moved by them. An epoch can be
 relied on when its first progress was seen and none of its changes was lost.
 """
 
 from dataclasses import replace
 
-from cdc.archive import Epoch
+from cdc.archive import Epoch, looks
 from cdc.topics import Progress
 from cdc.topics.progress import Kind
 
@@ -21,33 +21,38 @@ def begin(epochs: Epochs, progress: Progress, *, first: bool) -> Epochs:
     """
     if epochs and epochs[-1].began_at == progress.epoch:
         return epochs
-    began = Epoch(number=len(epochs) + 1, began_at=progress.epoch, changes_from=progress.changes_from)
+    began = Epoch(epochs[-1].number + 1 if epochs else 1, progress.epoch, progress.changes_from, scope=progress.scope)
     if not first or progress.sweep:
         return (*epochs, replace(began, ended="the beginning of its base snapshot is no longer in Kafka"))
-    return (*_ended(epochs, "a base snapshot began from nothing"), began)
+    anew = not epochs or epochs[-1].scope == progress.scope
+    why = "a base snapshot began from nothing" if anew else f"the scope became {progress.scope or 'everything'}"
+    return (*_ended(epochs, why), began)
 
 
 def fold(epochs: Epochs, progress: Progress) -> Epochs:
-    """The epochs once everything that a progress record speaks of is in the archive. `begin` came before."""
+    """The epochs once everything that a progress record speaks of is in the archive. `begin` came before.
+
+    Every transaction tells from when to when it could see nothing in the partitions it was about, whether it ended its
+    look or not. Moments advance with the whole look only.
+    """
     epoch = epochs[-1]
-    if epoch.ended or not progress.complete:
+    if epoch.ended:
         return epochs
-    recoverable_from = epoch.recoverable_from
-    if progress.kind == Kind.BASE and recoverable_from is None:
-        recoverable_from = progress.observed_at
-    resolution_ms = epoch.resolution_ms
-    if progress.kind != Kind.BASE:
-        resolution_ms = max(resolution_ms, progress.resolved_at - progress.unobserved_since)
-        if epoch.reconciled_at:  # between two looks for deletes a record may have been away
-            resolution_ms = max(resolution_ms, progress.reconciled_at - epoch.reconciled_at)
-    folded = replace(
+    if progress.kind in (Kind.SWEEP, Kind.AUDIT):
+        epoch = replace(epoch, writes=looks.add(epoch.writes, progress.unobserved_since, progress.observed_at))
+    if not progress.complete:
+        return (*epochs[:-1], epoch)
+    if progress.kind == Kind.BASE and epoch.recoverable_from is None:
+        epoch = replace(epoch, recoverable_from=progress.observed_at)
+    elif progress.kind == Kind.RECONCILE or progress.reconciled_at > epoch.reconciled_at:
+        # What went since the last look for deletes was found now; and a record rewritten since may have been away.
+        epoch = replace(epoch, deletes=looks.add(epoch.deletes, epoch.reconciled_at, progress.observed_at))
+    epoch = replace(
         epoch,
-        recoverable_from=recoverable_from,
         resolved_at=max(epoch.resolved_at, progress.resolved_at),
         reconciled_at=max(epoch.reconciled_at, progress.reconciled_at),
-        resolution_ms=resolution_ms,
     )
-    return (*epochs[:-1], folded)
+    return (*epochs[:-1], epoch)
 
 
 def lose(epochs: Epochs, reason: str) -> Epochs:
@@ -58,4 +63,6 @@ def lose(epochs: Epochs, reason: str) -> Epochs:
 def _ended(epochs: Epochs, reason: str) -> Epochs:
     if not epochs or epochs[-1].ended:
         return epochs
-    return (*epochs[:-1], replace(epochs[-1], ended=reason))
+    last = epochs[-1]
+    writes, deletes = (looks.thinned(s, looks.ENDED, looks.ENDED) for s in (last.writes, last.deletes))
+    return (*epochs[:-1], replace(last, ended=reason, writes=writes, deletes=deletes))

@@ -1,75 +1,41 @@
-"""Restore sets: when one is due, which versions it keeps, and making it as a stream."""
+"""When a restore set is due. Pure; `cdc.archive.sets` makes it."""
 
-import numpy as np
+from typing import Final
 
-from cdc.archive import Archive, Epoch, Manifest, RestoreSet, SegmentInfo
-from cdc.archive.segments import SegmentWriter
-from cdc.archive.versions import Versions, first_of_digest
-from cdc.archive.views import everything_beside, stream
+from cdc.archive import Manifest
+from cdc.archive.debt import debt, debt_after
 from cdc.archive.windows import epoch_window
-from cdc.config import ArchiveSettings, CompactorSettings
-from cdc.model import NEVER, Bool, Op
+from cdc.config import CompactorSettings
+
+EARLY_MS: Final = 60_000
+"""Sets that are made early stand at full minutes, so that those of all shards still meet."""
 
 
-def due_at(manifest: Manifest, every_s: float) -> int | None:
-    """The moment for which a set is due: the last recoverable multiple of `every_s`, if newer than any set.
+def due_at(manifest: Manifest, settings: CompactorSettings) -> int | None:
+    """The moment for which a set is due, if any.
 
-    Multiples since 1970, so that the sets of all shards meet at the same moments.
+    By schedule the last recoverable multiple of `set_every_s`, if newer than any set: multiples since 1970, so that the
+    sets of all shards meet at the same moments. Earlier, at the last full minute, when replaying what stands beside the
+    newest set would take more than `recovery_time_s` and the new one would at least halve that: what takes effect late
+    stands beside every set, and making another for its sake would never end.
     """
+    every_ms = max(1, round(settings.set_every_s * 1000))
+    scheduled = _newer(manifest, every_ms)
+    if scheduled is not None or not settings.recovery_time_s:
+        return scheduled
+    now = debt(manifest).seconds(manifest.shards)
+    if now <= settings.recovery_time_s:
+        return None
+    early = _newer(manifest, min(every_ms, EARLY_MS))
+    return early if early is not None and debt_after(manifest, early).seconds(manifest.shards) <= now / 2 else None
+
+
+def _newer(manifest: Manifest, every_ms: int) -> int | None:
+    """The last recoverable multiple, if newer than any set."""
     if not manifest.epochs:
         return None
     epoch = manifest.epochs[-1]
     window = epoch_window(epoch)
-    every_ms = max(1, round(every_s * 1000))
     at = epoch.resolved_at // every_ms * every_ms
     newest = max((s.at for s in manifest.sets if s.epoch == epoch.number), default=-1)
     return at if window is not None and at in window and at > newest else None
-
-
-def kept(versions: Versions, at: int) -> Bool:
-    """Which versions a set at `at` keeps, of versions sorted by (digest, offset) with whole digests in them.
-
-    Of each record the one that holds: the highest offset effective by then. It is left out when it says that the
-    record is gone (ended, or expired by then), unless a version before it is effective only later (clocks disagreed):
-    such a version is still read beside the set, and would bring the record back.
-    """
-    columns = versions.columns
-    if not versions.rows:
-        return np.zeros(0, np.bool_)
-    starts = np.flatnonzero(first_of_digest(columns.digest))
-    place = np.arange(versions.rows)
-    until = columns.effective_at <= at
-    holding = np.maximum.reduceat(np.where(until, place, -1), starts)
-    first_later = np.minimum.reduceat(np.where(until, versions.rows, place), starts)
-    there = (columns.op == Op.WRITE) & ((columns.void_time == NEVER) | (columns.void_time > at))
-    wanted = (holding >= 0) & (there[holding] | (first_later < holding))
-    keep = np.zeros(versions.rows, np.bool_)
-    keep[holding[wanted]] = True
-    return keep
-
-
-def make(
-    archive: Archive,
-    manifest: Manifest,
-    epoch: Epoch,
-    at: int,
-    made_at: int,
-    compactor: CompactorSettings,
-    settings: ArchiveSettings,
-) -> RestoreSet:
-    """The set of a shard at a moment, from the set before it and the segments since; its objects are written.
-
-    Memory: a quarter of `memory_bytes` twice over, and one object of `segment_bytes`. Raises as reading and writing do.
-    """
-    source = everything_beside(manifest, epoch, at)
-    written: list[SegmentInfo] = []
-    writer = SegmentWriter(settings, epoch.number)
-    directory = archive.directory(manifest.shard, "sets")
-    for versions in stream(archive.store, source, batch_bytes=compactor.memory_bytes // 4):
-        writer.add(versions, np.flatnonzero(kept(versions, at)).astype(np.int64, copy=False))
-        if writer.size >= compactor.segment_bytes:
-            written.append(writer.finish(archive.store, directory))
-            writer = SegmentWriter(settings, epoch.number)
-    if writer.rows:
-        written.append(writer.finish(archive.store, directory))
-    return RestoreSet(at, manifest.next_changes, epoch.number, tuple(written), made_at)
