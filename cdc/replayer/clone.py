@@ -1,19 +1,20 @@
 """A clone: the state at a moment, written into another place."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from cdc.archive import Archive
 from cdc.errors import TargetNotEmpty
-from cdc.replayer import slices
+from cdc.replayer import metadata
+from cdc.replayer.log import Log
 from cdc.replayer.pace import Pace
-from cdc.replayer.plan import Plan
+from cdc.replayer.plan import Plan, ShardPlan, shard_slices
 from cdc.replayer.report import Report, Tally, Watch
-from cdc.replayer.run import reported, verify_objects, write_all
+from cdc.replayer.run import Slices, read_first, reported, standing, verify_objects, write_all
+from cdc.replayer.slices import Slice
 from cdc.replayer.target import Target
+from cdc.replayer.wanted import WithMetadata
 from cdc.replayer.writer import Writer
-
-Existing = Literal["fail", "keep", "replace"]
 
 
 def clone(
@@ -21,28 +22,46 @@ def clone(
     plan: Plan,
     target: Target,
     *,
-    existing: Existing = "fail",
     named_file: Path | None = None,
     watch: Watch | None = None,
+    log: Log | None = None,
 ) -> Report:
     """Write every record that held at the plan's moment and has not expired since, once each, with its absolute expiry.
 
-    All objects are verified before the first write. `existing` says what becomes of records that are there already:
-    `fail` refuses a target that holds any, `keep` leaves them (counted as left), `replace` overwrites those that are
-    in the clone. Refused records are named in `named_file`, a JSON line each.
+    All objects are verified before the first write; where records are named by digest or partition, the blocks that may
+    hold them. `plan.wanted.existing` says what becomes of records that are there already; those that stay count as
+    left. Indexes and modules of `plan.metadata` are made before or after the records, as `plan.wanted.metadata` says.
+    Refused records are named in `named_file`, a JSON line each. With a `log` it goes on where that stands: what
+    was written and is not known to be is written again, or left.
 
-    Raises TargetNotEmpty, ObjectMissing, ObjectDamaged, what `wire.batch.write` raises; when all is done, but not all
-    was accepted, RecordsRefused, which has the report.
+    Raises TargetNotEmpty, ObjectMissing, ObjectDamaged, what `wire.batch.write` raises, RestoreError where the log or
+    the named file fails; when all is done, but not all was accepted, RecordsRefused. Errors have the report.
     """
-    watch = watch or Watch()
+    watch, before = watch or Watch(), standing(log)
+
+    def of_shard(shard: ShardPlan) -> Iterator[Slice]:
+        return shard_slices(archive, plan, shard, target.now(), before.low(shard.view.shard))
+
+    def make(when: WithMetadata, tally: Tally) -> None:
+        if plan.metadata is not None and plan.wanted.metadata == when:
+            tally.metadata = metadata.restore(plan.metadata, target.source.cluster, target.namespace, watch=watch)
 
     def work(tally: Tally) -> None:
+        parts: Slices
+        touched: int | None
+        existing = plan.wanted.existing
+        if existing == "fail" and before.writing:
+            existing = "keep"  # it was empty; what is there now an earlier run wrote, or somebody since
         if existing == "fail" and target.holds_records():
             raise TargetNotEmpty(f"the namespace {target.namespace} holds records")
-        verify_objects(archive, plan, watch)
+        if plan.wanted.part.seeks:  # a few blocks of objects of any size
+            parts, touched = read_first(plan, of_shard, watch, log)
+        else:
+            verify_objects(archive, plan, watch, log)
+            parts, touched = of_shard, plan.counts.touched if plan.counts else None
+        make("before", tally)
         pace = Pace(target.settings.records_per_s, watch)
-        writer = Writer(target, pace, tally, create_only=existing == "keep")
-        touched = plan.counts.touched if plan.counts else None
-        write_all(plan, lambda shard: slices.of_clone(archive.store, shard.view, target.now()), writer, watch, touched)
+        write_all(plan, parts, Writer(target, pace, tally, existing=existing), watch, touched, log)
+        make("after", tally)
 
-    return reported(plan, target.namespace, named_file, work)
+    return reported(plan, target.namespace, named_file, log, work)

@@ -32,7 +32,11 @@ class Pace:
             now = self._clock()
             wait = max(self._free_at, now - BURST_S) - now
             self._free_at = now + wait + records / self._per_s
-        until = now + wait
+        self.rest(wait)
+
+    def rest(self, seconds: float) -> None:
+        """Returns after so long. Raises Cancelled as soon as the caller wants no more."""
+        until = self._clock() + seconds
         while (left := until - self._clock()) > 0:
             self._watch.cancel.wait(min(left, CHECK_S))
             self._watch.step()

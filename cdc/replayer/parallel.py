@@ -28,7 +28,7 @@ def each(work: Callable[[T], R], items: Iterable[T], watch: Watch, workers: int 
                 watch.stop.set()
     errors = [e for f in futures if (e := f.exception()) is not None]
     # The others were cancelled because of the first real error.
-    for error in sorted(errors, key=lambda e: isinstance(e, Cancelled)):
+    for error in sorted(errors, key=lambda e: (isinstance(e, Cancelled), type(e) is Cancelled)):
         raise error
     return [f.result() for f in futures]
 

@@ -1,24 +1,33 @@
 """What a restore would read and do, before it does anything."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
+from pathlib import Path
 from typing import Any, Literal
 
-from cdc.archive import Archive, Manifest, SegmentInfo, View, changed_after, views, windows
+from cdc.archive import Archive, Manifest, Resolution, SegmentInfo, View, Window, changed_after, views, windows
+from cdc.archive import metadata as archived
 from cdc.clock import rfc3339
-from cdc.errors import RestoreError
-from cdc.replayer import slices
-from cdc.replayer.at import require_recoverable
-from cdc.replayer.parallel import each
-from cdc.replayer.report import Counts, Meter, Watch
+from cdc.errors import NotRecoverable, RestoreError
+from cdc.replayer import slices, told
+from cdc.replayer.at import instead_in_place, require_recoverable
+from cdc.replayer.doubts import Doubt, doubts
+from cdc.replayer.metadata_plan import MetadataPlan, metadata_plan
+from cdc.replayer.parallel import WORKERS, each
+from cdc.replayer.rates import ASSUMED, Speed
+from cdc.replayer.report import Counts, Course, Meter, Watch
 from cdc.replayer.slices import Slice
+from cdc.replayer.wanted import WHOLE, Part, Wanted
 
 Kind = Literal["clone", "rewind"]
 
-WRITES_PER_S = {"clone": 200_000, "rewind": 100_000}
-"""Records a second that a restore is taken to write when nobody says how many it does."""
+OPEN_OBJECTS = 120
+"""So many objects are read at a time, about: a restore may take 400 MB, of which the kernels are half."""
+
+BLOCK_BYTES = 512 << 10
+"""About what a block holds, unless settings say otherwise: what is read for one record of an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +35,13 @@ class ShardPlan:
     """One shard's part: what is read, and what would be done (None when it was not counted).
 
     `changed` are the segments that tell a rewind which records changed, and its view goes on beyond the moment; a
-    clone has none.
+    clone has none. `part` is what the shard has of the plan's.
     """
 
     view: View
     changed: tuple[SegmentInfo, ...] = ()
     counts: Counts | None = None
+    part: Part = WHOLE
 
     @property
     def objects(self) -> tuple[SegmentInfo, ...]:
@@ -43,8 +53,11 @@ class ShardPlan:
 class Plan:
     """A restore of `namespace` to `at`, into `into`. Moments in milliseconds.
 
-    `captured_until`: what changed later is not in the archive yet; a rewind cannot know of it, and its guards keep it.
-    `planned_at` is the moment by which records count as expired.
+    `captured_until`: what changed later nobody told yet; a rewind cannot know of it, and its guards keep it.
+    `planned_at` is the moment by which records count as expired. `resolution` is that of the moment: how long the
+    blind intervals are in which it can lie. `manifests` are those that it goes by, of all shards, `tail` the directory
+    with what of theirs was taken from Kafka (`cdc.replayer.tail`), if anything was. `speed` is how fast it is taken to
+    be; `records_per_s` the most that it writes, 0: as much as can be.
     """
 
     kind: Kind
@@ -54,8 +67,24 @@ class Plan:
     planned_at: int
     captured_until: int
     reconciled_at: int
+    resolution: Resolution
     shards: tuple[ShardPlan, ...]
     records_per_s: int
+    wanted: Wanted
+    manifests: tuple[Manifest, ...] = field(repr=False)
+    metadata: MetadataPlan | None = None
+    tail: Path | None = field(default=None, compare=False)
+    speed: Speed = ASSUMED["clone"]
+
+    @property
+    def scope(self) -> str:
+        """Which records the archive is about at that moment, in words; empty: all of the namespace."""
+        return windows.either(shard.view.epoch.scope for shard in self.shards)
+
+    @property
+    def shift(self) -> int:
+        """How much later records that are written expire than they did at the moment."""
+        return self.planned_at - self.at if self.wanted.expired == "shift" else 0
 
     @property
     def counts(self) -> Counts | None:
@@ -74,53 +103,39 @@ class Plan:
         return sum(s.rows for s in self.objects)
 
     @property
+    def read_rows(self) -> int:
+        """Versions that say what is to be done, at most: for a rewind those that changed; of a part about those in the
+        blocks that may hold its records."""
+        rewind = self.kind == "rewind"
+        found = ((s.part, info) for s in self.shards for info in (s.changed if rewind else s.objects))
+        return sum(round(info.rows * _share(part, info)) for part, info in found)
+
+    @property
+    def workers(self) -> int:
+        """So many shards are worked on at a time: each has a block of every object in memory that it reads, and a
+        rewind reads twice, what changed and what it was."""
+        most = max((len(shard.objects) + len(shard.changed) for shard in self.shards), default=0)
+        return max(1, min(WORKERS, OPEN_OBJECTS // max(most, 1)))
+
+    @property
     def estimated_seconds(self) -> float | None:
-        """How long writing takes, by the rate assumed; None when it was not counted."""
+        """How long reading and writing take, by `speed`; None when it was not counted."""
         counts = self.counts
-        return None if counts is None else (counts.write + counts.remove) / self.records_per_s
+        return None if counts is None else self.speed.seconds(self.read_rows, counts.touched, 0, self.records_per_s)
+
+    @property
+    def estimated_verify_seconds(self) -> float | None:
+        """How long it takes to compare what was restored; None when it was not counted."""
+        counts = self.counts
+        return None if counts is None else self.speed.seconds(0, 0, counts.touched + counts.leave)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        counts = self.counts
-        seconds = self.estimated_seconds
-        return {
-            "kind": self.kind,
-            "namespace": self.namespace,
-            "into": self.into,
-            "at": rfc3339(self.at),
-            "planned_at": rfc3339(self.planned_at),
-            "captured_until": rfc3339(self.captured_until),
-            "reconciled_at": rfc3339(self.reconciled_at),
-            "counts": counts.to_dict() if counts else None,
-            "estimated_seconds": None if seconds is None else round(seconds, 1),
-            "shards": [_shard_dict(s) for s in self.shards],
-        }
+        return told.to_dict(self)
 
     def to_text(self) -> str:
         """For people."""
-        sets = {s.view.base.at for s in self.shards if s.view.base}
-        stored = sum(s.size for s in self.objects)
-        what = "reads" if self.kind == "clone" else "reads of"
-        lines = [
-            f"{self.kind} of {self.namespace} to {rfc3339(self.at)}"
-            + (f" into {self.into}" if self.kind == "clone" else ""),
-            f"  {what:<10} {len(self.objects)} objects of {len(self.shards)} shards, {_size(stored)}; "
-            + (f"restore sets of {', '.join(map(rfc3339, sorted(sets)))}" if sets else "no restore set yet"),
-            f"  archive    knows every change up to {rfc3339(self.captured_until)}, "
-            f"every delete up to {rfc3339(self.reconciled_at)}",
-        ]
-        counts = self.counts
-        if counts is not None:
-            lines.append(f"  writes     {counts.write:,} records, {_size(counts.bytes)}")
-            if self.kind == "rewind":
-                lines.append(f"  removes    {counts.remove:,} records that were not there")
-                lines.append(f"  leaves     {counts.leave:,} records that changed and are as they were")
-            lines += [
-                f"  expired    {counts.expired:,} records whose time has passed since",
-                f"  certainty  {counts.exact:,} exact, {counts.presumed:,} presumed, {counts.fuzzy:,} fuzzy",
-                f"  takes      about {max(self.estimated_seconds or 0, 0.1):.1f} s",
-            ]
-        return "\n".join(lines)
+        return told.to_text(self)
 
 
 def plan(
@@ -130,83 +145,126 @@ def plan(
     *,
     now: int,
     into: str | None = None,
+    wanted: Wanted | None = None,
     count: bool = True,
     records_per_s: int = 0,
+    speed: Speed | None = None,
+    manifests: Sequence[Manifest | None] | None = None,
+    name: Callable[[Iterable[Doubt]], None] | None = None,
     watch: Watch | None = None,
 ) -> Plan:
     """Plan a restore to `at`; `now` is the target's time.
 
     With `count` every version needed is read once to say what would be done with it (and found undamaged on the way).
-    `records_per_s` is the throttle, 0: none. Raises NotRecoverable outside the windows, RestoreError where a rewind
-    cannot know what changed, ObjectMissing and ObjectDamaged, Cancelled.
+    `name` is then called with the records whose state is not sure, in portions, in no order and by several threads.
+    `wanted` says what it is to do (None: everything, as it was); `records_per_s` is the throttle, 0: none; `speed` is
+    how fast it is taken to be (None: as it is assumed).
+    `manifests` are every shard's to go by, None: the newest; what was planned before is planned again by its own.
+    Raises NotRecoverable outside the windows, and where a rewind cannot know what changed since; ObjectMissing and
+    ObjectDamaged, Cancelled.
     """
     watch = watch or Watch()
-    found = archive.all_shards()
-    require_recoverable(at, windows.namespace_windows(found), now)
-    manifests = [m for m in found if m is not None]
-    shards = tuple(_shard_plan(m, at, kind) for m in manifests)
+    found = archive.all_shards() if manifests is None else manifests
+    recoverable = windows.namespace_windows(found)
+    require_recoverable(at, recoverable, now)
+    wanted = wanted or Wanted()
+    known = tuple(m for m in found if m is not None)
+    concerned = wanted.part.shards(archive.shards)
+    if kind == "rewind":
+        _require_in_place([m for m in known if m.shard in concerned], at)
+    shards = tuple(_shard_plan(archive, m, at, kind, wanted.part) for m in known if m.shard in concerned)
     made = Plan(
         kind=kind,
         namespace=archive.namespace,
         into=into or archive.namespace,
         at=at,
         planned_at=now,
-        captured_until=min(m.epochs[-1].resolved_at for m in manifests),
-        reconciled_at=min(s.view.epoch.reconciled_at for s in shards),
+        captured_until=min(m.epochs[-1].resolved_at for m in known),
+        reconciled_at=min((s.view.epoch.reconciled_at for s in shards), default=at),
+        resolution=_resolution(recoverable, at),
         shards=shards,
-        records_per_s=min(records_per_s or WRITES_PER_S[kind], WRITES_PER_S[kind]),
+        records_per_s=records_per_s,
+        speed=speed or ASSUMED[kind],
+        wanted=wanted,
+        manifests=known,
+        metadata=_metadata(archive, at, kind, wanted),
     )
-    return _counted(archive, made, watch) if count else made
+    return _counted(archive, made, name, watch) if count else made
 
 
-def shard_slices(archive: Archive, plan: Plan, shard: ShardPlan, now: int) -> Iterator[Slice]:
-    """The records of one shard that a plan is about, with what to do with each by `now`."""
+def shard_slices(archive: Archive, plan: Plan, shard: ShardPlan, now: int, low: bytes | None = None) -> Iterator[Slice]:
+    """The records of one shard that a plan is about, from the digest `low` on, with what to do with each by `now`."""
+    store, part, shift = archive.store, shard.part, plan.shift
     if plan.kind == "clone":
-        return slices.of_clone(archive.store, shard.view, now)
-    return slices.of_rewind(archive.store, shard.view, shard.changed, now)
+        return slices.of_clone(store, shard.view, now, low, part=part, shift=shift)
+    leave = plan.wanted.expired == "leave"
+    return slices.of_rewind(store, shard.view, shard.changed, now, low, part=part, leave=leave, shift=shift)
 
 
-def _shard_plan(manifest: Manifest, at: int, kind: Kind) -> ShardPlan:
-    view = views.view(manifest, at)
+def _shard_plan(archive: Archive, manifest: Manifest, at: int, kind: Kind, part: Part) -> ShardPlan:
+    view, mine = views.view(manifest, at, archive.listing), part.of_shard(manifest.shard, archive.shards)
     if kind == "clone":
-        return ShardPlan(view)
-    if view.epoch.number != manifest.epochs[-1].number:
-        raise RestoreError(
-            f"shard {manifest.shard} began a new history at {rfc3339(manifest.epochs[-1].began_at)}, so what changed "
-            f"since {rfc3339(at)} is not known record by record",
-            "Clone that moment into an empty namespace instead.",
+        return ShardPlan(view, part=mine)
+    whole = views.everything_beside(manifest, view.epoch, at, archive.listing)
+    return ShardPlan(whole, changed_after(manifest, at), part=mine)
+
+
+def _require_in_place(manifests: Sequence[Manifest], at: int) -> None:
+    """NotRecoverable where some shard does not know what changed since a recoverable moment, record by record."""
+    for manifest in manifests:
+        epoch, newest = windows.epoch_at(manifest, at), manifest.epochs[-1]
+        if epoch is None or epoch.number != newest.number:
+            why = f"shard {manifest.shard} began a new history at {rfc3339(newest.began_at)}"
+        elif at < manifest.changes_kept_from:
+            why = f"changes are kept from {rfc3339(manifest.changes_kept_from)} on"
+        else:
+            continue
+        raise NotRecoverable(
+            f"{rfc3339(at)} is recoverable, but not in place: what changed since is not known, because {why}",
+            instead_in_place(at, windows.rewindable(manifests)),
         )
-    return ShardPlan(views.everything_beside(manifest, view.epoch, at), changed_after(manifest, at))
 
 
-def _counted(archive: Archive, made: Plan, watch: Watch) -> Plan:
+def _metadata(archive: Archive, at: int, kind: Kind, wanted: Wanted) -> MetadataPlan | None:
+    if kind == "rewind" or wanted.metadata == "none":
+        return None
+    state = archived.at(archive.store, archive.namespace, at)
+    if state is None:
+        raise RestoreError(
+            f"the archive tells nothing of indexes and modules at {rfc3339(at)}",
+            "Leave --metadata out, and make them yourself; `metadata` shows those that Kafka knows.",
+        )
+    return metadata_plan(state, wanted.part.sets)
+
+
+def _share(part: Part, info: SegmentInfo) -> float:
+    """About which share of an object's blocks may hold records of a part."""
+    if part.digests:
+        return min(1.0, len(part.digests) * BLOCK_BYTES / max(info.raw_size, 1))
+    low, high = part.bounds()
+    first, last = low[0] if low else 0, high[0] if high else 256
+    return (last - first) / 256
+
+
+def _resolution(recoverable: list[Window], at: int) -> Resolution:
+    """That of the newest window which has the moment: the shards' newest epochs are what is restored from."""
+    [*_, newest] = (part for window in recoverable if (part := window.part(at, at)) is not None)
+    return newest.resolution()
+
+
+def _counted(archive: Archive, made: Plan, name: Callable[[Iterable[Doubt]], None] | None, watch: Watch) -> Plan:
     done = Meter(made.rows, "count", watch)
 
     def count(shard: ShardPlan) -> ShardPlan:
-        total = Counts()
+        total, course = Counts(), Course(done, sum(info.rows for info in shard.objects))
         for part in shard_slices(archive, made, shard, made.planned_at):
             total += part.counts()
-            done.add(part.versions.rows)
+            if name is not None:
+                name(doubts(part, shard.view.epoch.reconciled_at))
+            course.reach(part.along)
+        course.reach(1)
         return replace(shard, counts=total)
 
-    return replace(made, shards=tuple(each(count, made.shards, watch)))
-
-
-def _shard_dict(shard: ShardPlan) -> dict[str, Any]:
-    base = shard.view.base
-    return {
-        "shard": shard.view.shard,
-        "epoch": rfc3339(shard.view.epoch.began_at),
-        "restore_set": rfc3339(base.at) if base else None,
-        "objects": [{"name": s.name, "size": s.size, "rows": s.rows} for s in shard.objects],
-        "counts": asdict(shard.counts) if shard.counts else None,
-    }
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
+    shards = tuple(each(count, made.shards, watch, made.workers))
+    done.finish()
+    return replace(made, shards=shards)

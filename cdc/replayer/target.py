@@ -1,6 +1,6 @@
 """Where a restore writes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -8,10 +8,14 @@ import numpy as np
 
 from cdc import codec
 from cdc.clock import Clock, wall_clock
+from cdc.codec import bins
 from cdc.config import ReplayerSettings
+from cdc.errors import ClusterUnreachable, PartitionUnavailable
 from cdc.model import I32, I64, NEVER, U8, U64, Bodies, Bool
-from cdc.source import Source
+from cdc.replayer.refusals import Limits
+from cdc.source import Source, facts
 from cdc.wire.batch import read, write
+from cdc.wire.messages import Result
 from cdc.wire.query import query
 
 EXPIRY_ERROR_MS = 2000
@@ -51,17 +55,38 @@ class Target:
         frames = query(self.source.cluster, self.namespace, filled, bins=False, sample_max=1)
         return len(codec.digests(frames)) > 0
 
-    def read(self, digests: U8, heads: Bodies) -> tuple[Bool, U64, I64]:
+    def limits(self) -> Limits:
+        """Why it may forbid writes now. Raises ClusterUnreachable where no node says."""
+        about, sets = f"namespace/{self.namespace}", f"sets/{self.namespace}"
+        said = self.source.cluster.ask_all(about, sets)
+        answers = [answer for answer in said.values() if not isinstance(answer, ClusterUnreachable)]
+        if not answers:
+            raise ClusterUnreachable(f"no node of {self.namespace} answers")
+        return Limits.said(
+            [facts.namespace_facts(answer[about], self.namespace) for answer in answers],
+            [line for answer in answers for line in facts.set_lines(answer[sets])],
+        )
+
+    def read(self, digests: U8, heads: Bodies, names: Sequence[str] = ()) -> tuple[Bool, U64, I64]:
         """Of each record: whether it is there, its content's checksum and its void time (milliseconds).
 
-        `heads` are the encoded sets and user keys, which a batch read does not tell. Raises as `wire.batch.read`.
+        `heads` are the encoded sets and user keys, which a batch read does not tell. Where bins are named the checksum
+        is of these alone, as `codec.bins.choose` has it with nulls. That of a content which cannot be said is 0. Raises
+        as `wire.batch.read`, and PartitionUnavailable where a node would not say whether a record is there.
         """
-        there = np.zeros(len(digests), np.bool_)
+        there, told = np.zeros(len(digests), np.bool_), np.zeros(len(digests), np.bool_)
         checksum, void_time = np.zeros(len(digests), np.uint64), np.zeros(len(digests), np.int64)
         for rows, frame in read(self.source.cluster, self.namespace, digests, connections=self.settings.connections):
             found = codec.records([frame], asked=digests[rows], heads=codec.gather(heads, rows))
             which = rows[found.row]
-            there[which], checksum[which], void_time[which] = True, found.checksum, found.void_time
+            there[which], told[which], void_time[which] = True, True, found.void_time
+            some = bins.choose(found.contents, names, "nulls", contents=True) if names else found
+            checksum[which] = some.checksum
+            for one in found.rejected:
+                there[rows[one.row]] = one.code == Result.OK
+                told[rows[one.row]] = one.code in (Result.OK, Result.NOT_FOUND)
+        if not told.all():
+            raise PartitionUnavailable(f"{self.namespace}: {np.count_nonzero(~told):,} records cannot be read")
         return there, checksum, void_time
 
     def write(self, digests: U8, encode: Callable[[I64], bytes]) -> I32:

@@ -6,6 +6,7 @@ and hold whole digests (all relevant changes of each); so a shard may be worked 
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Self
 
 import numpy as np
 
@@ -29,17 +30,43 @@ class Certainty(IntEnum):
 class States:
     """The states of m digests at a moment, by ascending digest. Rows are those of the columns it was made from.
 
-    `held` is the row that holds, ABSENT where the record was not there; `last` is the row captured last, of whatever
-    time: what the record was when capture last looked. `certainty` holds numbers of Certainty.
+    `chosen` is the row that says what the record was, ABSENT where none took effect by then; `held` is the same where
+    that leaves the record there, and ABSENT where it ended the record or had expired. `last` is the row captured last,
+    of whatever time: what the record was when capture last looked. `certainty` holds numbers of Certainty; `blind` is
+    the first row in whose blind interval the moment lies, ABSENT where it lies in none.
     """
 
     digest: U8  # (m, 20)
+    chosen: I64
     held: I64
     last: I64
     certainty: U8
+    blind: I64
 
     def __len__(self) -> int:
         return len(self.digest)
+
+    @property
+    def sizes(self) -> I64:
+        """How many rows each follows from."""
+        return np.diff(self.last, prepend=-1)
+
+    @property
+    def judged(self) -> I64:
+        """The row by which it is told what kind of record each is: what held, else what was captured last."""
+        return np.where(self.held != ABSENT, self.held, self.last)
+
+    def only(self, which: Bool) -> tuple[Self, Bool]:
+        """Some of them, and a mask of the rows that they follow from: theirs are of those rows alone."""
+        rows = np.repeat(which, self.sizes)
+        place = np.cumsum(rows) - 1
+
+        def moved(of: I64) -> I64:
+            return np.where(of == ABSENT, ABSENT, place[of])[which].astype(np.int64)
+
+        digest, certainty = self.digest[which], self.certainty[which]
+        held, last, blind = moved(self.held), moved(self.last), moved(self.blind)
+        return type(self)(digest, moved(self.chosen), held, last, certainty, blind), rows
 
 
 class Action(IntEnum):
@@ -49,6 +76,7 @@ class Action(IntEnum):
     WRITE = 1
     REMOVE = 2
     LEAVE = 3  # it is as it was
+    SPARE = 4  # it came into scope after the moment, and may have been there before
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +84,7 @@ class Decisions:
     """What to do with each of m states, in their order.
 
     `guard` is the generation that the record must have for it to be done, 0 if it must not be there, or NO_GUARD.
-    `expired`: the record held, but its time has passed since, so it must not come back.
+    `expired`: the record held, but its time has passed since.
     """
 
     action: U8
@@ -64,32 +92,63 @@ class Decisions:
     expired: Bool
 
 
-def for_clone(states: States, columns: Columns, now: int) -> Decisions:
-    """To fill an empty place: write what held and has not expired by `now`."""
+def for_clone(states: States, columns: Columns, now: int, shift: int = 0) -> Decisions:
+    """To fill an empty place: write what held and, with every expiry later by `shift`, has not expired by `now`."""
     held = states.held != ABSENT
-    live = held & alive(columns, now)[states.held]
+    due = held & _due(columns, now)[states.held]
+    live = held & ~_due(columns, now - shift)[states.held]
     guard = np.full(len(states), NO_GUARD, np.int32)
-    return Decisions(np.where(live, Action.WRITE, Action.NOTHING).astype(np.uint8), guard, held & ~live)
+    return Decisions(np.where(live, Action.WRITE, Action.NOTHING).astype(np.uint8), guard, due)
 
 
-def for_rewind(states: States, columns: Columns, at: int, now: int) -> Decisions:
-    """To undo in place what came after `at`: write what is not as it was, remove what was not there or has expired by
-    `now`.
+def for_rewind(
+    states: States,
+    columns: Columns,
+    at: int,
+    now: int,
+    *,
+    filtered: bool = False,
+    leave: bool = False,
+    shift: int = 0,
+    having: Bool | None = None,
+) -> Decisions:
+    """To undo in place what came after `at`: write what is not as it was, remove what was not there or, with every
+    expiry later by `shift`, has expired by `now`. What has expired by `now` is no part of it if `leave`.
 
     What is there now is taken to be the version captured last; the guards hold every write to that. So is a version
     that could only be kept aside: it is undone if it came after `at`, and left if it had been seen by then.
+
+    Where the scope is `filtered`, a record that did not hold is spared: it may have been there without matching.
+
+    `having`, one a row, is given where some bins alone are brought back: which versions have any of them. `checksum` is
+    then of these bins alone; to write is to give a record those that it had and take the others of them, to remove is
+    to take all of them; its expiry counts only where it is made anew.
     """
-    lives = alive(columns, now)
-    held = states.held != ABSENT
-    unsaid = columns.op[states.last] == Op.ASIDE
-    wanted, there = held & lives[states.held], lives[states.last] | unsaid
-    equal = wanted & there & same_content(columns, states.held, states.last)
-    stays = unsaid & (columns.observed_at[states.last] <= at)
-    action = np.where(wanted & ~equal, Action.WRITE, np.where(there & ~wanted, Action.REMOVE, Action.LEAVE))
-    action[held & ~wanted & ~there] = Action.NOTHING
+    held, last = states.held, states.last
+    some = np.ones(len(columns), np.bool_) if having is None else having
+    unsaid = columns.op[last] == Op.ASIDE
+    there = alive(columns, now)[last] | unsaid
+    was = held != ABSENT
+    due = was & _due(columns, now)[held]
+    if having is None:
+        wanted = was & ~_due(columns, now - shift)[held]
+        equal = later(columns.void_time, shift)[held] == columns.void_time[last]
+    else:
+        due &= ~there | leave
+        wanted = was & some[held] & (there | ~_due(columns, now - shift)[held])
+        equal = ~unsaid
+    equal &= wanted & there & (columns.checksum[held] == columns.checksum[last])
+    remove = there & ~wanted & (some[last] | unsaid)
+    action = np.where(wanted & ~equal, Action.WRITE, np.where(remove, Action.REMOVE, Action.LEAVE))
+    action[due & ~wanted & ~there] = Action.NOTHING
+    if filtered:
+        action[remove & ~was] = Action.SPARE
+    if leave:
+        action[due] = np.where(there, Action.LEAVE, Action.NOTHING)[due]
+    stays = unsaid & (columns.observed_at[last] <= at)
     action[stays] = Action.LEAVE
-    guard = np.where(there, columns.generation[states.last], 0)
-    return Decisions(action.astype(np.uint8), guard.astype(np.int32), held & ~wanted & ~stays)
+    guard = np.where(there, columns.generation[last], 0)
+    return Decisions(action.astype(np.uint8), guard.astype(np.int32), due & ~stays)
 
 
 def states(columns: Columns, at: int, reconciled_at: int) -> States:
@@ -97,35 +156,44 @@ def states(columns: Columns, at: int, reconciled_at: int) -> States:
 
     A row may be given twice (a restore set and a segment may both have it). Only changes of one epoch may be given.
     `reconciled_at` is the shard's: beyond it a delete may still be unfound, so that no record is there for certain.
+    Between the moment that a truncation names and the look that found it, its records are gone, but not for certain.
     """
     count = len(columns)
     if not count:
         nothing = np.empty(0, np.int64)
-        return States(columns.digest, nothing, nothing, np.empty(0, np.uint8))
+        return States(columns.digest, nothing, nothing, nothing, np.empty(0, np.uint8), nothing)
     starts = np.flatnonzero(first_of_digest(columns.digest))
     ends = np.append(starts[1:], count)
     rows = np.arange(count)
     chosen = np.maximum.reduceat(np.where(columns.effective_at <= at, rows, ABSENT), starts)
 
-    # All changes after the chosen one by offset are effective after `at`, so the next is simply its neighbour.
-    following = np.where(chosen == ABSENT, starts, chosen + 1)
-    after = np.minimum(following, count - 1)
-    blind = (following < ends) & (columns.unobserved_since[after] < at)  # its effective_at > at is given
-    certainty = np.where(blind, np.where(columns.consecutive[after], Certainty.PRESUMED, Certainty.FUZZY), 0)
+    # All changes after the chosen one by offset are effective after `at`. Not only the next may have been blind to it:
+    # an audit finds a version late, and says that nothing is known of the record since the last look at everything.
+    blind = (rows > np.repeat(chosen, ends - starts)) & (columns.unobserved_since < at)
+    first_blind = np.minimum.reduceat(np.where(blind, rows, count), starts)
+    fuzzy = np.logical_or.reduceat(blind & ~columns.consecutive, starts)
+    certainty = np.where(fuzzy, Certainty.FUZZY, np.where(first_blind < count, Certainty.PRESUMED, Certainty.EXACT))
 
     held = np.where((chosen != ABSENT) & alive(columns, at)[chosen], chosen, ABSENT)
+    # A truncation may name a moment before its own time, which shows nowhere. It was over when it was seen.
+    unsure = (chosen != ABSENT) & (columns.op[chosen] == Op.TRUNCATION) & (at < columns.observed_at[chosen])
     if at > reconciled_at:
-        certainty = np.where((held != ABSENT) & (certainty == Certainty.EXACT), Certainty.PRESUMED, certainty)
-    return States(columns.digest[starts], held, ends - 1, certainty.astype(np.uint8))
+        unsure |= held != ABSENT
+    certainty = np.where(unsure & (certainty == Certainty.EXACT), Certainty.PRESUMED, certainty)
+    first_blind = np.where(first_blind < count, first_blind, ABSENT)
+    return States(columns.digest[starts], chosen, held, ends - 1, certainty.astype(np.uint8), first_blind)
 
 
 def alive(columns: Columns, at: int) -> Bool:
     """Which rows, taken as the newest of their record, leave it there at `at`: written and not expired."""
-    unexpired = (columns.void_time == NEVER) | (columns.void_time > at)
-    return np.asarray((columns.op == Op.WRITE) & unexpired)
+    return np.asarray((columns.op == Op.WRITE) & ~_due(columns, at))
 
 
-def same_content(columns: Columns, left: I64, right: I64) -> Bool:
-    """Which pairs of rows have equal content (by checksum, which covers set, user key and bins) and equal expiry."""
-    equal = columns.checksum[left] == columns.checksum[right]
-    return np.asarray(equal & (columns.void_time[left] == columns.void_time[right]))
+def _due(columns: Columns, at: int) -> Bool:
+    """Which rows have expired by `at`."""
+    return np.asarray((columns.void_time != NEVER) & (columns.void_time <= at))
+
+
+def later(void_time: I64, shift: int) -> I64:
+    """Void times that are later by so many milliseconds; never is never."""
+    return np.where(void_time == NEVER, NEVER, void_time + shift)

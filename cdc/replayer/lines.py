@@ -1,0 +1,79 @@
+"""A file that names records, a JSON line each."""
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+
+from cdc.errors import RestoreError, UsageError
+
+
+class Lines:
+    """The file. It is made anew with the first write; any thread may write."""
+
+    def __init__(self, path: Path) -> None:
+        """UsageError when the file could not be written."""
+        self.path = path
+        self._lock = threading.Lock()
+        self._file: FileIO | None = None
+        if path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+            raise UsageError(f"{path} cannot be written", "Name a file in a directory that is there and yours.")
+
+    @property
+    def begun(self) -> bool:
+        """Whether the file was made, or is gone on with."""
+        return self._file is not None
+
+    def keep(self, restore: str, wanted: Callable[[bytes], bool]) -> Iterator[bytes]:
+        """Go on with a restore's file as it is, less what it says of digests that are not wanted, and what another
+        restore wrote over it; the digests of the lines that stay. To be taken to its end before the first write.
+        RestoreError when the file fails."""
+        with self._telling():
+            if not self.path.is_file():  # a device keeps nothing
+                return
+            draft = self.path.with_name(f".{self.path.name}")
+            with self.path.open("rb") as old, draft.open("wb") as new:
+                for line in old:
+                    digest = _digest(line, restore)
+                    if digest is not None and wanted(digest):
+                        new.write(line)
+                        yield digest
+            draft.replace(self.path)
+            self._file = self.path.open("ab", buffering=0)
+
+    def write(self, lines: Iterable[str]) -> None:
+        """They are in the file when this returns. RestoreError when the file fails."""
+        data = "".join(line + "\n" for line in lines).encode()
+        with self._lock, self._telling():
+            self._file = self._file or self.path.open("wb", buffering=0)
+            left = memoryview(data)
+            while left:
+                left = left[self._file.write(left) :]
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RestoreError(
+                f"{self.path}, which names records, failed: {error.strerror}",
+                "What was restored so far stays. Free some space, and run it again.",
+            ) from error
+
+
+def _digest(line: bytes, restore: str) -> bytes | None:
+    """Whom a restore's line names; None for one that was cut off, or of another restore."""
+    try:
+        said = json.loads(line)
+        return bytes.fromhex(said["digest"]) if said["restore"] == restore else None
+    except (ValueError, KeyError, TypeError):
+        return None
