@@ -14,11 +14,24 @@ from cdc.cli import INTERRUPTED
 from cdc.cli.check import check
 from cdc.cli.consume import consume
 from cdc.cli.demo import demo
+from cdc.cli.diff import diff
+from cdc.cli.drill import drill
+from cdc.cli.export import export
+from cdc.cli.history import history_
+from cdc.cli.import_ import import_
 from cdc.cli.init import init
+from cdc.cli.keep import keep
 from cdc.cli.list import list_
+from cdc.cli.metadata import metadata
+from cdc.cli.prune import prune
+from cdc.cli.rekey import rekey
+from cdc.cli.repair import repair
 from cdc.cli.restore import restore
+from cdc.cli.restores import restores
 from cdc.cli.run import collect, compact, run
+from cdc.cli.show import show_
 from cdc.cli.status import status
+from cdc.cli.verify import verify
 from cdc.errors import CdcError, UsageError
 
 app = typer.Typer(
@@ -52,8 +65,21 @@ app.command("collect")(collect)
 app.command("compact")(compact)
 app.command("status")(status)
 app.command("list")(list_)
+app.command("metadata")(metadata)
 app.command("restore")(restore)
+app.command("restores")(restores)
+app.command("drill")(drill)
+app.command("history")(history_)
+app.command("show")(show_)
+app.command("diff")(diff)
+app.command("export")(export)
+app.command("import")(import_)
 app.command("consume")(consume)
+app.command("verify")(verify)
+app.command("repair")(repair)
+app.command("keep")(keep)
+app.command("prune")(prune)
+app.command("rekey")(rekey)
 app.command("demo")(demo)
 
 

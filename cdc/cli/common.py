@@ -1,43 +1,160 @@
-"""What the subcommands share: settings of the invocation, moments and sizes as people read them, tables."""
+"""What the subcommands share: settings of the invocation, moments as people read them, tables."""
 
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TextIO, TypeVar
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cdc.archive import Archive, LocalStore
-from cdc.cli import settings as loading
+from cdc import settings as loading
+from cdc.api import Replayer
+from cdc.archive import Archive, open_store
 from cdc.clock import rfc3339
 from cdc.config import Settings
+from cdc.errors import ArchiveError, CdcError, ConfigError, NotRecoverable
+from cdc.replayer.tail import Mode
+
+R = TypeVar("R")
+
+MOMENT = "RFC 3339 with zone, a duration ago (10m, 1h30m), latest, or the name of a mark."
+"""How a moment is written, for whoever asks for help."""
 
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+Namespace = Annotated[str, typer.Option("--namespace", help="Only this one of the configured namespaces.")]
+Destination = Annotated[str, typer.Option("--destination", help="Only this one of the configured destinations.")]
+Tail = Annotated[
+    Mode,
+    typer.Option(
+        "--tail",
+        help="What Kafka has beyond the archive. auto: taken in where it may matter, and left out where Kafka does not "
+        "answer.",
+    ),
+]
 
-UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
 
-
-def settings(context: typer.Context) -> Settings:
-    """The settings of this invocation. Raises ConfigError."""
+def settings(context: typer.Context, namespace: str = "", destination: str = "") -> Settings:
+    """The settings of this invocation; with a namespace or a destination, of that one alone. Raises ConfigError."""
     path: Path | None = context.obj
-    return loading.load(path)
+    loaded = loading.load(path)
+    if namespace:
+        loaded = loaded.of(namespace)
+    return loaded.destination(destination) if destination else loaded
+
+
+def replayer(context: typer.Context, namespace: str = "", destination: str = "", tail: Mode = "auto") -> Replayer:
+    """What restores, of the only namespace of this invocation. Raises ConfigError."""
+    path: Path | None = context.obj
+    return Replayer.from_file(path, namespace=namespace, destination=destination, tail=tail, tell=notice)
+
+
+def notice(line: str) -> None:
+    """A line beside what was asked for, which may be read by a program."""
+    sys.stderr.write(f"{line}\n")
 
 
 def archive(of: Settings) -> Archive:
-    """The archive that the settings name. Raises ObjectMissing when there is none yet."""
-    return Archive.open(LocalStore(of.archive.path), of.aerospike.namespace)
+    """The archive that the settings' `archive` names: with several destinations that is `main`, unless `of` is that of
+    another. Raises ObjectMissing when there is none yet."""
+    return Archive.open(open_store(of.archive), of.aerospike.namespace)
 
 
-def console() -> Console:
-    """Standard output. Lines are not folded where it is no terminal."""
-    wide = None if sys.stdout.isatty() else 200
-    return Console(highlight=False, width=wide, soft_wrap=not sys.stdout.isatty())
+@dataclass(frozen=True, slots=True)
+class At(Generic[R]):
+    """What was found at a destination, whose `settings` are those of it alone, or the error that kept from looking."""
+
+    settings: Settings
+    found: R | None
+    error: CdcError | None = None
+
+    @property
+    def destination(self) -> str:
+        """Its name."""
+        return self.settings.archive.destination
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return self.settings.archive.place
+
+
+def at_each(of: Settings, look: Callable[[Settings], R]) -> list[At[R]]:
+    """What `look` finds at each destination of the settings. ArchiveError, ConfigError and NotRecoverable of
+    one do not keep from looking at the others; where there is only one, they are raised."""
+    found: list[At[R]] = []
+    for one in of.each_destination():
+        try:
+            found.append(At(one, look(one)))
+        except (ArchiveError, ConfigError, NotRecoverable) as error:
+            if len(of.destination_names) == 1:
+                raise
+            found.append(At(one, None, error))
+    return found
+
+
+def several(namespace: str, found: Sequence[At[R]], to_dict: Callable[[Settings, R], dict[str, Any]]) -> dict[str, Any]:
+    """What was found of a namespace, for programs: by itself where there is one destination, else in a list under
+    `destinations`, each with its name, and `error` where it could not be looked at (else null)."""
+    if len(found) == 1 and found[0].found is not None:
+        return to_dict(found[0].settings, found[0].found)
+    told = []
+    for at in found:
+        rest = {} if at.found is None else to_dict(at.settings, at.found)
+        told.append({"destination": at.destination, "place": at.place, "error": wrong(at.error), **rest})
+    return {"namespace": namespace, "destinations": told}
+
+
+def tell_each(
+    every: Sequence[Settings],
+    look: Callable[[Settings], R],
+    to_dict: Callable[[Settings, R], dict[str, Any]],
+    show: Callable[[Settings, R], None],
+    *,
+    as_json: bool,
+    problem: Callable[[R], CdcError | None] = lambda found: None,
+    late: tuple[type[CdcError], ...] = (),
+) -> None:
+    """Look at every destination of each namespace, tell what was found there, and raise the first error: of looking, or
+    what `problem` makes of what was found; those in `late` after all others. What is found is told with the settings of
+    its destination alone."""
+    found = [(one.aerospike.namespace, at_each(one, look)) for one in every]
+    if as_json:
+        print_json_each([several(namespace, places, to_dict) for namespace, places in found])
+    for _, places in found if not as_json else ():
+        _print_each(places, show)
+    looked = [at for _, places in found for at in places]
+    wrong = [problem(at.found) if at.found is not None else at.error for at in looked]
+    for error in sorted((error for error in wrong if error is not None), key=lambda error: isinstance(error, late)):
+        raise error
+
+
+def _print_each(found: Sequence[At[R]], show: Callable[[Settings, R], None]) -> None:
+    """For people: what was found at each destination under its name, or what went wrong; without a name where there is
+    only one."""
+    for at in found:
+        if len(found) > 1:
+            said = f": {wrong(at.error)}" if at.error is not None else ""
+            head = f"destination {at.destination}, {at.place}{said}"
+            console().print(head, style="red" if said else "", markup=False)
+        if at.found is not None:
+            show(at.settings, at.found)
+
+
+def wrong(error: CdcError | None) -> str | None:
+    """An error in one line; None for none."""
+    return None if error is None else f"{type(error).__name__}: {error}"
+
+
+def console(out: TextIO | None = None) -> Console:
+    """Standard output, or another. Lines are not folded where it is no terminal."""
+    out = out or sys.stdout
+    return Console(file=out, highlight=False, width=None if out.isatty() else 200, soft_wrap=not out.isatty())
 
 
 def table(*columns: str) -> Table:
@@ -51,6 +168,11 @@ def table(*columns: str) -> Table:
 def print_json(value: object) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(json.dumps(plain(value), indent=2) + "\n")
+
+
+def print_json_each(found: Sequence[object]) -> None:
+    """What was found of each namespace: by itself where there is one, else in a list under `namespaces`."""
+    print_json(found[0] if len(found) == 1 else {"namespaces": found})
 
 
 def plain(value: object) -> Any:
@@ -69,26 +191,3 @@ def plain(value: object) -> Any:
 def moment(ms: int | None) -> str:
     """A moment, or a dash."""
     return rfc3339(ms) if ms else "-"
-
-
-def span(ms: int) -> str:
-    """A span of time in its two largest units: `2 d 3 h`, `1.25 s`, `40 ms`."""
-    if ms < 1000:
-        return f"{ms} ms"
-    if ms < 60_000:
-        return f"{ms / 1000:.3g} s"
-    parts = []
-    for size, unit in UNITS:
-        if ms >= size:
-            parts.append(f"{ms // size} {unit}")
-            ms %= size
-    return " ".join(parts[:2])
-
-
-def size(count: float) -> str:
-    """Bytes with a binary unit."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"

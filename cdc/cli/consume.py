@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from cdc.cli import common
+from cdc.cli.common import Namespace
 from cdc.codec.decode import to_json
 from cdc.config import Settings
 from cdc.topics import ChangeReader, Topics, end_offsets
@@ -17,6 +18,7 @@ WAIT_S = 0.5
 
 def consume(
     context: typer.Context,
+    namespace: Namespace = "",
     start: Annotated[
         Literal["beginning", "end"], typer.Option("--from", help="Where to start: what Kafka still has, or now.")
     ] = "beginning",
@@ -24,7 +26,7 @@ def consume(
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="End after so many; 0: no limit.")] = 0,
 ) -> None:
     """Print the committed changes, one JSON object a line."""
-    settings = common.settings(context)
+    settings = common.settings(context, namespace)
     for count, line in enumerate(changes(settings, follow=follow or start == "end", from_end=start == "end"), 1):
         sys.stdout.write(line + "\n")
         if count == limit:

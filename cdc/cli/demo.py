@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cdc.archive import Archive, LocalStore
+from cdc.api import Replayer
+from cdc.archive import Archive, open_store
 from cdc.cli import common
 from cdc.cli.consume import changes
 from cdc.cli.list import print_windows
@@ -26,6 +27,7 @@ from cdc.config import (
     CompactorSettings,
     HttpSettings,
     KafkaSettings,
+    ReplayerSettings,
     Settings,
 )
 from cdc.errors import CdcError, Differs, ObjectMissing
@@ -50,7 +52,7 @@ class Story:
     @property
     def archive(self) -> Archive:
         """The demo's archive."""
-        return Archive.open(LocalStore(self.settings.archive.path), self.settings.aerospike.namespace)
+        return Archive.open(open_store(self.settings.archive), self.settings.aerospike.namespace)
 
 
 def demo(
@@ -104,13 +106,14 @@ def demo(
 
 def _settings(folder: Path, hosts: list[str], namespace: str, bootstrap: str) -> Settings:
     return Settings(
-        aerospike=AerospikeSettings(hosts=tuple(hosts), namespace=namespace),
+        aerospike=AerospikeSettings(hosts=tuple(hosts), namespaces=(namespace,)),
         kafka=KafkaSettings(bootstrap=bootstrap, prefix="demo"),
         collector=CollectorSettings(
             shards=SHARDS, sweep_every_s=0.5, reconcile_every_s=1.0, catalog=folder / "catalog"
         ),
         compactor=CompactorSettings(segment_every_s=1.0),
         archive=ArchiveSettings(path=folder / "archive"),
+        replayer=ReplayerSettings(journal=folder / "restores"),
         http=HttpSettings(port=0),
     )
 
@@ -173,20 +176,13 @@ def _status(story: Story) -> None:
 
 def _rewind(story: Story, moment: int) -> dict[str, int]:
     """Rewinds; returns the generation that every untouched order had before."""
-    from cdc.replayer.plan import plan
-    from cdc.replayer.rewind import rewind
-    from cdc.replayer.target import Target
-    from cdc.source import Source
-    from cdc.wire import Cluster
-
     _act(f"aerospike-cdc restore --at {rfc3339(moment)}")
     changed = story.shop.changed_since(moment)
     before = story.shop.generations()
-    made = plan(story.archive, moment, "rewind", now=wall_clock())
-    _say(made.to_text())
-    with Cluster(story.settings.aerospike) as cluster:
-        target = Target.of(Source(cluster, story.settings.aerospike.namespace), story.settings.replayer)
-        report = rewind(story.archive, made, target)
+    with Replayer(story.settings) as replayer:
+        made = replayer.plan(moment)
+        _say(made.to_text())
+        report = replayer.restore(made).report
     _say(
         f"\n{report.written:,} written, {report.removed:,} removed in {report.seconds:.2f} s; "
         f"{report.exact:,} exact, {report.presumed:,} presumed, {report.fuzzy:,} fuzzy"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cdc.cli import settings
+from cdc import settings
 from cdc.errors import ConfigError
 
 
@@ -21,4 +21,6 @@ def init(
         raise ConfigError(f"{file} exists", "Choose another name, or --force to overwrite it.") from None
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}", "Choose a place that can be written to.") from None
-    typer.echo(f"wrote {file}; set aerospike.hosts, aerospike.namespace and kafka.bootstrap, then: aerospike-cdc check")
+    typer.echo(
+        f"wrote {file}; set aerospike.hosts, aerospike.namespaces and kafka.bootstrap, then: aerospike-cdc check"
+    )

@@ -1,4 +1,4 @@
 """Long-running work: roles in threads, their health, and metrics over HTTP.
 
-`roles` runs them and raises their errors, `health` knows how they are, `http` serves `/metrics` and `/healthz`.
+`roles` runs them and raises their errors, `health` knows how they are, `http` serves `/metrics`, `/healthz`, `/readyz`.
 """

@@ -5,9 +5,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from cdc.archive import Archive, LocalStore
+from cdc.archive import Archive, open_store
 from cdc.config import Settings
 from cdc.errors import (
     CatalogError,
@@ -19,10 +20,10 @@ from cdc.errors import (
     ServerRefused,
     SourceError,
     StoreForbidden,
+    TargetNotEmpty,
 )
 from cdc.model import PARTITIONS
 from cdc.service.http import listen
-from cdc.source import facts
 from cdc.topics import Topics
 from cdc.wire import Cluster
 
@@ -58,11 +59,20 @@ def checks(settings: Settings) -> Iterator[Outcome]:
             if named.error is None:
                 yield _tried("aerospike partitions are served", lambda: _partitions(clusters[0], settings))
                 yield _tried("aerospike clocks agree", lambda: _clocks(clusters[0], settings))
+                if settings.protection.query_threads:
+                    yield _tried("query threads stay below the ceiling", lambda: _query_threads(clusters[0], settings))
+                if settings.scope:
+                    yield _tried("scope can be asked for", lambda: _scope(clusters[0], settings))
                 yield _tried("largest record fits into a message", lambda: _record_size(clusters[0], settings))
         reached = _tried("kafka topics fit", lambda: _topics(settings))
         yield reached
     yield _tried("catalog can be written", lambda: _catalog(settings.collector.catalog))
-    yield _tried("archive can be written", lambda: _archive(settings))
+    places = settings.each_destination()
+    for one in places:
+        which = f" (destination {one.archive.destination})" if len(places) > 1 else ""
+        yield _tried(f"archive can be written{which}", partial(_archive, one))
+    if settings.drill.into:
+        yield _tried("drills have an empty scratch namespace", lambda: _scratch(settings))
     yield _tried("http address is free", lambda: _http(settings))
 
 
@@ -104,7 +114,40 @@ def _clocks(cluster: Cluster, settings: Settings) -> str:
     return f"the farthest node is {worst.offset_ms:+d} ms from here (±{worst.error_ms} ms)"
 
 
+def _query_threads(cluster: Cluster, settings: Settings) -> str:
+    # As for the clocks, what reads answers takes a second to import.
+    from cdc.source import Source
+
+    threads = Source(cluster, settings.aerospike.namespace).threads_a_query()
+    ceiling = settings.protection.query_threads
+    if threads > ceiling:
+        raise ServerRefused(
+            f"single-query-threads is {threads}: one query may use more than protection.query_threads = {ceiling}",
+            "Lower the namespace's single-query-threads, or raise the ceiling; until then one connection is used.",
+        )
+    return f"single-query-threads is {threads}, protection.query_threads {ceiling}"
+
+
+def _scope(cluster: Cluster, settings: Settings) -> str:
+    # As for the clocks.
+    from cdc.source import Scope, Source, facts
+
+    namespace = settings.aerospike.namespace
+    scope = Scope.of(settings.scope[namespace])
+    source = Source(cluster, namespace, scope=scope, connections=1)
+    source.digests([0])
+    command = f"sets/{namespace}"
+    answers = [cluster.ask(node, command)[command] for node in cluster.nodes()]
+    known = {line["set"] for answer in answers for line in facts.set_lines(answer)}
+    unknown = sorted(name for name in (*scope.include, *scope.exclude) if name and name not in known)
+    detail = scope.text() or "everything"
+    return f"{detail}; nothing was ever written to {', '.join(unknown)}" if unknown else detail
+
+
 def _record_size(cluster: Cluster, settings: Settings) -> str:
+    # As for the clocks.
+    from cdc.source import facts
+
     namespace = settings.aerospike.namespace
     largest = 0
     for node in cluster.nodes():
@@ -133,17 +176,17 @@ def _catalog(path: Path) -> str:
 
 
 def _archive(settings: Settings) -> str:
-    path, namespace = settings.archive.path, settings.aerospike.namespace
-    problem = _unwritable(path)
+    place, namespace = settings.archive.place, settings.aerospike.namespace
+    problem = "" if settings.archive.url else _unwritable(settings.archive.path)
     if problem:
-        raise StoreForbidden(f"{path}: {problem}")
+        raise StoreForbidden(f"{place}: {problem}")
     try:
-        archive = Archive.open(LocalStore(path), namespace)
+        archive = Archive.open(open_store(settings.archive), namespace)
     except ObjectMissing:
-        return f"{path}, nothing of {namespace} in it yet"
+        return f"{place}, nothing of {namespace} in it yet"
     if archive.shards != settings.collector.shards:
         raise ConfigError(f"the archive has {archive.shards} shards, collector.shards is {settings.collector.shards}")
-    return f"{path}, {archive.shards} shards"
+    return f"{place}, {archive.shards} shards"
 
 
 def _unwritable(path: Path) -> str:
@@ -159,6 +202,21 @@ def _unwritable(path: Path) -> str:
     except OSError as error:
         return error.strerror or str(error)
     return ""
+
+
+def _scratch(settings: Settings) -> str:
+    # As for the clocks.
+    from cdc.replayer.place import place_of
+    from cdc.replayer.scratch import require_other
+    from cdc.replayer.target import Target
+    from cdc.source import Source
+
+    place = place_of(settings.aerospike, settings.drill.into)
+    with Cluster(settings.aerospike) as live, Cluster(place.aerospike) as there:
+        require_other(live, settings.aerospike.namespace, there, place.namespace)
+        if Target.of(Source(there, place.namespace), settings.replayer).holds_records():
+            raise TargetNotEmpty(f"{settings.drill.into} holds records: a drill wants it empty")
+    return f"{settings.drill.into}, empty"
 
 
 def _http(settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""`/metrics` and `/healthz` over HTTP, in a thread of their own."""
+"""`/metrics`, `/healthz` and `/readyz` over HTTP, in a thread of their own."""
 
 import socket
 import threading
@@ -61,12 +61,27 @@ class HttpServer:
         self._thread.join()
 
     def _app(self) -> Starlette:
-        return Starlette(routes=[Route("/metrics", self._metrics), Route("/healthz", self._healthz)])
+        return Starlette(
+            routes=[
+                Route("/metrics", self._metrics), Route("/healthz", self._healthz), Route("/readyz", self._readyz)
+            ]
+        )  # fmt: skip
 
     async def _metrics(self, _: Request) -> Response:
         return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
     async def _healthz(self, _: Request) -> Response:
-        healthy = self._health.healthy()
-        body = {"healthy": healthy, "roles": [state.to_dict() for state in self._health.roles()]}
-        return JSONResponse(body, status_code=200 if healthy else 503)
+        """200 when all is well; 503 when any role of any destination is not up."""
+        return self._said(self._health.healthy())
+
+    async def _readyz(self, _: Request) -> Response:
+        """200 as long as the backup goes on, if only to one destination; 503 when it does not."""
+        return self._said(self._health.ready())
+
+    def _said(self, good: bool) -> JSONResponse:
+        body = {
+            "healthy": self._health.healthy(),
+            "ready": self._health.ready(),
+            "roles": [state.to_dict() for state in self._health.roles()],
+        }
+        return JSONResponse(body, status_code=200 if good else 503)
