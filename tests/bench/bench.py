@@ -8,10 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cdc.config import ArchiveSettings, CollectorSettings, CompactorSettings, HttpSettings, KafkaSettings, Settings
+from cdc.config import (
+    ArchiveSettings,
+    CollectorSettings,
+    CompactorSettings,
+    HttpSettings,
+    KafkaSettings,
+    ReplayerSettings,
+    Settings,
+)
 from cdc.embedded.kafka import EmbeddedKafka
 from tests.bench.measure import Cost, session_cpu_s
-from tests.bench.workload import Place, Workload
+from tests.bench.workload import Place, Workload, empty
 
 MEMORY_LIMIT = 400 << 20
 """What no role may need more of."""
@@ -41,13 +49,15 @@ class Verdict:
 
 @dataclass(slots=True)
 class Bench:
-    """One run of all measurements. `folder` holds what they leave to one another."""
+    """One run of the measurements. `folder` holds what they leave to one another; `seconds` is how long a steady load
+    lasts, 0 for as long as its targets speak of."""
 
     place: Place
     workload: Workload
     rounds: int
     folder: Path
     kafka: EmbeddedKafka
+    seconds: float = 0.0
     lines: list[Line] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
 
@@ -64,8 +74,16 @@ class Bench:
             collector=CollectorSettings(catalog=self.folder / run / "catalog", **collector),
             compactor=CompactorSettings(set_every_s=set_every_s),
             archive=ArchiveSettings(path=self.folder / run / "archive"),
+            replayer=ReplayerSettings(journal=self.folder / run / "restores"),
             http=HttpSettings(port=0),
         )
+
+    def refill(self, records: int) -> Workload:
+        """Have so many records in the source, freshly written, and nothing else."""
+        empty(self.place, self.place.source)
+        workload = Workload.of(records)
+        workload.fill(self.place)
+        return workload
 
     def add(self, part: str, what: str, costs: list[Cost], records: int, note: str = "") -> Line:
         """Note the median of some rounds."""

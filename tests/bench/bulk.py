@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cdc.config import AerospikeSettings
-from cdc.source import Source, expressions
+from cdc.source import Scope, Source, expressions
 from cdc.wire import Cluster
 from cdc.wire import messages as m
 from cdc.wire.batch import values, write
@@ -85,9 +85,9 @@ def main(records: int) -> None:
             for i, n in enumerate(rows.tolist())
         )
 
-    with Cluster(AerospikeSettings(hosts=hosts, namespace=namespace)) as cluster:
+    with Cluster(AerospikeSettings(hosts=hosts, namespaces=(namespace,))) as cluster:
         assert not write(cluster, namespace, digests, encode).any()
-        source = Source(cluster, namespace, sets=[set_name])
+        source = Source(cluster, namespace, scope=Scope(include=(set_name,)))
         now = time.time_ns() // 1_000_000 + 60_000
         for connections in (1, 2, 3):
             rate(f"batch writes, built before, {connections} connections", records,

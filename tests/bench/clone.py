@@ -22,8 +22,11 @@ def measure(bench: Bench, run: str, at: int) -> None:
         ours.append(run_role("restore", **arguments(bench, run, "clone", at, bench.place.target)))
     written = {role.extra["written"] for role in ours}
     bench.check("a clone writes every record once", written == {bench.records}, str(sorted(written)))
-    note = f"{sum(r.extra['planned']['wall_s'] for r in ours) / len(ours):.2f} s of it planning"
-    clone = bench.add(PART, "replayer, from the archive", [role.work for role in ours], bench.records, note)
+    wrong = {role.extra["wrong"] for role in ours}
+    bench.check("and nothing is wrong afterwards", wrong == {0}, str(sorted(wrong)))
+    clone = bench.add(PART, "replayer, from the archive", [role.work for role in ours], bench.records)
+    checked = [Cost(**role.extra["verified"]) for role in ours]
+    bench.add(PART, "  after it: comparing every record", checked, bench.records)
     bench.add(PART, "  before it: interpreter and imports", [role.ready for role in ours], 0)
     if theirs:
         restore = bench.add(PART, "asrestore, of the ZSTD files", theirs, bench.records)

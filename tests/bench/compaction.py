@@ -21,8 +21,7 @@ def sets(bench: Bench, run: str) -> None:
     role = run_role("compact", settings=bench.settings(run, set_every_s=1).model_dump(mode="json"))
     archive = Archive.open(LocalStore(bench.settings(run).archive.path), bench.place.source)
     made = [manifest.sets[-1] for manifest in archive.all_shards() if manifest is not None and manifest.sets]
-    rows = sum(info.rows for one in made for info in one.segments)
-    size = sum(info.size + info.index_size for one in made for info in one.segments)
+    rows, size = sum(one.rows for one in made), sum(one.size + one.listing_size for one in made)
     bench.add(PART, "compactor, segments to restore sets", [role.work], rows, _each(size, rows))
     bench.check("the restore sets have every record", rows == bench.records, f"{rows} in {len(made)} sets")
     bench.within_memory("compactor making sets", role.work)
@@ -30,8 +29,11 @@ def sets(bench: Bench, run: str) -> None:
         folder = bench.folder / f"backup-{compress}"
         if folder.exists():
             cost = next(line.cost for line in bench.lines if line.what.startswith("asbackup"))
-            note = _each(size_of(folder), bench.records)
-            bench.add(PART, f"asbackup's files, {compress}", [type(cost)(0, 0)], 0, note)
+            theirs = size_of(folder)
+            bench.add(PART, f"asbackup's files, {compress}", [type(cost)(0, 0)], 0, _each(theirs, bench.records))
+            if compress == "ZSTD":
+                found = f"{_each(size, rows)}, {_each(theirs, bench.records)}"
+                bench.check("restore sets are no larger than asbackup's files, ZSTD", size <= theirs, found)
 
 
 def _each(size: int, rows: int) -> str:

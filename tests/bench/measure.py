@@ -1,5 +1,6 @@
 """What a process took: wall-clock and CPU seconds, peak memory. Roles and peers each run in a process of their own."""
 
+import contextlib
 import json
 import os
 import resource
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NoReturn
 
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -46,16 +47,63 @@ class Failed(Exception):
     """A process that was to be measured ended with an error."""
 
 
+class Running:
+    """A role at work in a process of its own (`tests.bench.role`). A context manager: leaving it ends the process."""
+
+    def __init__(self, name: str, **arguments: Any) -> None:
+        """Start it with its arguments."""
+        self._name = name
+        self.lines: list[str] = []
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed on leaving
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.role"], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )  # fmt: skip
+        asked = json.dumps({"role": name, "started_at": time.time(), **arguments}, default=str)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._in, self._out = self._process.stdin, self._process.stdout
+        self._in.write(asked + "\n")
+        self._in.flush()
+
+    def __enter__(self) -> "Running":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for file in (self._in, self._out, self._errors):
+            with contextlib.suppress(BrokenPipeError):
+                file.close()
+
+    def wait_for(self, word: str) -> None:
+        """Until the role says this line. Raises Failed when it ends first."""
+        for line in self._out:
+            self.lines.append(line.rstrip("\n"))
+            if self.lines[-1] == word:
+                return
+        self._ended()
+
+    def result(self) -> Role:
+        """End its standard input, wait for its end, and take what it told. Raises Failed with what it wrote to
+        stderr."""
+        self._in.close()
+        self.lines += [line.rstrip("\n") for line in self._out]
+        if self._process.wait():
+            self._ended()
+        told = json.loads(self.lines[-1])
+        return Role(Cost(**told["ready"]), Cost(**told["work"]), told["extra"])
+
+    def _ended(self) -> NoReturn:
+        code = self._process.wait()
+        self._errors.seek(0)
+        raise Failed(f"the role {self._name} ended with code {code}:\n{self._errors.read()}")
+
+
 def run_role(name: str, **arguments: Any) -> Role:
-    """Run `tests.bench.role` with a role's name and arguments. Raises Failed with what it wrote to stderr."""
-    asked = json.dumps({"role": name, "started_at": time.time(), **arguments}, default=str)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.role"], input=asked, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise Failed(f"the role {name} ended with code {done.returncode}:\n{done.stderr}")
-    told = json.loads(done.stdout.splitlines()[-1])
-    return Role(Cost(**told["ready"]), Cost(**told["work"]), told["extra"])
+    """Run a role to its end. Raises Failed with what it wrote to stderr."""
+    with Running(name, **arguments) as role:
+        return role.result()
 
 
 def run_command(command: Sequence[str]) -> Cost:
@@ -86,6 +134,14 @@ def peak_bytes() -> int:
     if status.exists():
         return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def resident_bytes() -> int:
+    """This process's resident memory now; its highest where /proc does not tell."""
+    status = Path("/proc/self/statm")
+    if status.exists():
+        return int(status.read_text().split()[1]) * resource.getpagesize()
+    return peak_bytes()
 
 
 def session_cpu_s(leader: int) -> float | None:

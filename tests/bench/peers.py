@@ -1,6 +1,7 @@
 """The peers, where they are on the PATH: asbackup and asrestore, with the settings that were fastest here."""
 
 import shutil
+import time
 from pathlib import Path
 
 from tests.bench.measure import Cost, run_command
@@ -15,12 +16,14 @@ def there(place: Place) -> bool:
     return place.real and all(shutil.which(name) for name in ("asbackup", "asrestore"))
 
 
-def backup(place: Place, folder: Path, compress: str) -> Cost:
-    """A full backup into an empty folder; `compress` is ZSTD or NONE. Raises measure.Failed."""
+def backup(place: Place, folder: Path, compress: str, since: float | None = None) -> Cost:
+    """A backup into an empty folder, full or of what changed `since` (seconds since 1970; a backup knows whole ones);
+    `compress` is ZSTD or NONE. Raises measure.Failed."""
     host, _, port = place.hosts[0].rpartition(":")
+    after = [] if since is None else ["--modified-after", time.strftime("%Y-%m-%d_%H:%M:%S", time.localtime(since))]
     return run_command(
         ["asbackup", "-h", host, "-p", port, "-n", place.source, "-d", str(folder), "--compress", compress,
-         "--parallel", PARALLEL]
+         "--parallel", PARALLEL, *after]
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""One role in a process of its own: `python -m tests.bench.role`, told what to do as JSON on stdin.
+"""One role in a process of its own: `python -m tests.bench.role`, told what to do in a line of JSON on stdin.
 
 Its last line on stdout is JSON: what getting ready took (interpreter, imports, kernels), what the work took, and what
 the role said of it. The work includes connecting to servers, as it does for any other program.
@@ -8,22 +8,23 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cdc.archive import Archive, LocalStore
+from cdc.api import Outcome, Replayer
 from cdc.collector import Collector
 from cdc.compactor import Compactor
-from cdc.config import AerospikeSettings, Settings
-from cdc.replayer.clone import clone
-from cdc.replayer.plan import plan
-from cdc.replayer.rewind import rewind
+from cdc.config import Settings
+from cdc.replayer import tail
 from cdc.replayer.target import Target
+from cdc.replayer.verify import verify
+from cdc.replayer.wanted import Part, Wanted
 from cdc.source import Source
 from cdc.topics.progress import Kind
 from cdc.wire import Cluster
+from tests.bench import copying, history, live
 from tests.bench.measure import Cost, peak_bytes, timed
 
 
@@ -94,22 +95,28 @@ def compact(settings: Settings) -> tuple[Cost, dict[str, Any]]:
     return cost, {"rows": stats.rows, "bytes": stats.bytes, "segments": stats.segments, "sets": stats.sets}
 
 
-def restore(settings: Settings, kind: str, at: int, into: str, named: str) -> tuple[Cost, dict[str, Any]]:
-    """What `aerospike-cdc restore` does: plan with counts, verify, read, write. `planned` is the first step's part."""
+def restore(
+    settings: Settings, kind: str, at: int, into: str, named: str, digests: Sequence[str] = ()
+) -> tuple[Cost, dict[str, Any]]:
+    """What `aerospike-cdc restore --yes` does, of all records or of those with these digests (hexadecimal): a rewind
+    asks Kafka what it has beyond the archive, and the journal is kept. The verification afterwards is `verified`, by
+    itself."""
+    wanted = Wanted(Part(digests=tuple(sorted(map(bytes.fromhex, digests)))))
+    with Replayer(settings) as replayer:
 
-    def work() -> tuple[Cost, Any]:
-        archive = Archive.open(LocalStore(settings.archive.path), settings.aerospike.namespace)
-        place = AerospikeSettings.model_validate(settings.aerospike.model_dump() | {"namespace": into})
-        now = time.time_ns() // 1_000_000
-        planned, made = timed(lambda: plan(archive, at, kind, now=now, into=into))  # type: ignore[arg-type]
-        with Cluster(place) as cluster:
-            target = Target.of(Source(cluster, into), settings.replayer)
-            if kind == "clone":
-                return planned, clone(archive, made, target, named_file=Path(named))
-            return planned, rewind(archive, made, target, named_file=Path(named))
+        def work() -> Outcome:
+            made = replayer.plan(at, into if kind == "clone" else "", wanted, count=False)
+            return replayer.restore(made, named_file=Path(named), verify=False)
 
-    cost, (planned, report) = timed(work)
-    return cost, {"planned": asdict(planned), "written": report.written, "removed": report.removed, "left": report.left}
+        cost, done = timed(work)
+        place = replayer.place(done.plan)
+        with Cluster(place.aerospike) as cluster:
+            target = Target.of(Source(cluster, place.namespace), settings.replayer)
+            beyond = done.plan.tail
+            archive = replayer.archive() if beyond is None else tail.opened(settings, beyond)
+            checked, found = timed(lambda: verify(archive, done.plan, target, report=done.report))
+    told = {name: getattr(done.report, name) for name in ("written", "removed", "left", "conflicts")}
+    return cost, {**told, "verified": asdict(checked), "compared": found.expected, "wrong": found.wrong}
 
 
 ROLES: dict[str, Callable[..., tuple[Cost, dict[str, Any]]]] = {
@@ -118,12 +125,25 @@ ROLES: dict[str, Callable[..., tuple[Cost, dict[str, Any]]]] = {
     "sweep": sweep,
     "compact": compact,
     "restore": restore,
+    "collect": live.collect,
+    "quiet": live.quiet,
+    "bare": live.bare,
+    "load": live.load,
+    "watch": live.watch,
+    "foreground": live.foreground,
+    "publish": copying.publish,
+    "compact_stages": copying.compact_stages,
+    "write_runs": copying.write_runs,
+    "merge_runs": copying.merge_runs,
+    "make_set": copying.make_set,
+    "write_history": history.write_history,
+    "look_up": history.look_up,
 }
 
 
 def main() -> None:
     """Read what is asked, do it, say what it took."""
-    asked = json.load(sys.stdin)
+    asked = json.loads(sys.stdin.readline())
     load_kernels()
     ready = Cost(time.time() - asked.pop("started_at"), time.process_time(), peak_bytes())
     name = asked.pop("role")

@@ -3,7 +3,9 @@
 import os
 import struct
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import aerospike
@@ -35,7 +37,7 @@ class Place:
 
     def settings(self, namespace: str) -> AerospikeSettings:
         """For the product."""
-        return AerospikeSettings(hosts=self.hosts, namespace=namespace)
+        return AerospikeSettings(hosts=self.hosts, namespaces=(namespace,))
 
     def client(self) -> Any:
         """The official client, connected."""
@@ -71,31 +73,48 @@ class Workload:
             "list": [i, 1, 2, 3],
         }
 
-    def fill(self, place: Place) -> None:
-        """Write all of them. Raises what `wire.batch.write` raises, and CdcError when a record is refused."""
-        template, where = _template(place.source)
+    def encoder(self, namespace: str, rows: I64, numbers: I64) -> Callable[[I64], bytes]:
+        """For `wire.batch.write` of `digest[rows]`: record `rows[i]` with the bins that number `numbers[i]` gives."""
+        template, where = _template(namespace)
 
-        def encode(rows: I64) -> bytes:
-            made = np.tile(template, (len(rows), 1))
+        def encode(asked: I64) -> bytes:
+            made = np.tile(template, (len(asked), 1))
+            number, row = numbers[asked], rows[asked]
             words = {
-                "index": np.arange(len(rows), dtype=">u4"),
-                "number": rows.astype(">u8"),
-                "half": (rows + 0.5).astype(">f8"),
-                "item": rows.astype(">u4"),
+                "index": np.arange(len(asked), dtype=">u4"),
+                "number": number.astype(">u8"),
+                "half": (number + 0.5).astype(">f8"),
+                "item": number.astype(">u4"),
             }
             for name, column in words.items():
-                raw = column.view(np.uint8).reshape(len(rows), -1)
+                raw = column.view(np.uint8).reshape(len(asked), -1)
                 made[:, where[name] : where[name] + raw.shape[1]] = raw
-            text = np.frombuffer(b"".join(b"%08d" % i for i in rows.tolist()), np.uint8).reshape(-1, 8)
+            text = np.frombuffer(b"".join(b"%08d" % i for i in number.tolist()), np.uint8).reshape(-1, 8)
             made[:, where["text"] : where["text"] + 8] = text
-            made[:, where["digest"] : where["digest"] + 20] = self.digest[rows]
-            made[:, where["blob"] : where["blob"] + 32] = self.blob[rows]
+            made[:, where["digest"] : where["digest"] + 20] = self.digest[row]
+            made[:, where["blob"] : where["blob"] + 32] = self.blob[row]
             return made.tobytes()
 
+        return encode
+
+    def fill(self, place: Place) -> None:
+        """Write all of them. Raises what `wire.batch.write` raises, and CdcError when a record is refused."""
+        self.write(place, np.arange(self.records), np.arange(self.records))
+
+    def write(self, place: Place, rows: I64, numbers: I64) -> None:
+        """Write some, record `rows[i]` with the bins that number `numbers[i]` gives. Raises as `fill`."""
         with Cluster(place.settings(place.source)) as cluster:
-            refused = np.count_nonzero(write(cluster, place.source, self.digest, encode, batch_records=500))
+            encode = self.encoder(place.source, rows, numbers)
+            refused = np.count_nonzero(write(cluster, place.source, self.digest[rows], encode, batch_records=500))
         if refused:
-            raise CdcError(f"the server refused {refused} of {self.records} records")
+            raise CdcError(f"the server refused {refused} of {len(rows)} records")
+
+    def remove(self, place: Place, numbers: Iterable[int]) -> None:
+        """Have the official client delete some."""
+        client = place.client()
+        for i in numbers:
+            client.remove((place.source, SET, None, bytearray(self.digest[i].tobytes())))
+        client.close()
 
     def damage(self, place: Place, count: int) -> None:
         """What a bad deploy does: the official client overwrites bins of the first `count` records."""
@@ -127,6 +146,7 @@ def at_least(place: Place, count: int) -> bool:
         return int(Source(cluster, place.source).partition_counts().records.sum()) == count
 
 
+@cache
 def _template(namespace: str) -> tuple[U8, dict[str, int]]:
     """One packed row, and where its own values stand in it."""
     values = {

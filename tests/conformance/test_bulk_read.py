@@ -14,7 +14,7 @@ from aerospike_helpers.operations import expression_operations, operations
 
 from cdc.clock import CITRUSLEAF_EPOCH_S
 from cdc.model import PARTITIONS, partition_of
-from cdc.source import expressions
+from cdc.source import Scope, expressions
 from cdc.wire import Cluster
 from cdc.wire import messages as m
 from cdc.wire.batch import read, values
@@ -215,6 +215,11 @@ def test_a_filter_on_the_last_update_time_is_a_lower_bound(
         (
             expressions.both(expressions.lut_at_least(1), expressions.in_sets(["x"])),
             exp.And(exp.GE(exp.LastUpdateTime(), 1_000_000), exp.Eq(exp.SetName(), "x")),
+        ),
+        (expressions.not_in_sets([""]), exp.NE(exp.SetName(), "")),
+        (
+            Scope(exclude=("a", "b" * 60)).expression(),
+            exp.And(exp.NE(exp.SetName(), "a"), exp.NE(exp.SetName(), "b" * 60)),
         ),
     ],
 )

@@ -1,6 +1,5 @@
 """A namespace observed: bins and LUTs that belong together, and what the nodes say of it."""
 
-import base64
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from aerospike_helpers.operations import expression_operations, operations
 
 from cdc.clock import wall_clock
 from cdc.model import PARTITIONS, partition_of
-from cdc.source import Source
+from cdc.source import Scope, Source
 from cdc.source import source as source_module
 from cdc.wire import Cluster
 
@@ -32,9 +31,8 @@ def write(client: Client, namespace: str, set_name: str, key: int, value: int) -
 
 @pytest.fixture(params=["projected", "batched"])
 def both_ways(request: pytest.FixtureRequest, source: Source, monkeypatch: pytest.MonkeyPatch) -> Source:
-    """The source as it is, and as it has to work with servers that project nothing in a query."""
-    if request.param == "batched":
-        monkeypatch.setattr(source, "_projects", False)
+    """The source as it looks at many records, and at few (or at servers that project nothing in a query)."""
+    monkeypatch.setattr(source_module, "FEW", 0 if request.param == "projected" else 1 << 40)
     return source
 
 
@@ -75,8 +73,8 @@ def test_only_the_asked_partitions_and_sets_are_observed(
     assert {d.tobytes() for d in seen.records.digest} == {
         d for d, p in zip(digests, numbers.tolist(), strict=True) if p in some
     }
-    assert len(Source(cluster, namespace, sets=["no such set", "nor this"]).observe(some)) == 0
-    assert len(Source(cluster, namespace, sets=["", set_name]).observe(some)) >= len(seen)
+    assert len(Source(cluster, namespace, scope=Scope(include=("no such set", "nor this"))).observe(some)) == 0
+    assert len(Source(cluster, namespace, scope=Scope(include=("", set_name))).observe(some)) >= len(seen)
 
 
 def test_slices_together_hold_every_record_once(source: Source, client: Client, namespace: str, set_name: str) -> None:
@@ -125,20 +123,24 @@ def test_no_content_is_newer_than_its_lut_says_while_writers_go_on(
 
 
 def test_a_record_that_is_removed_between_the_queries_is_not_observed(
-    source: Source, client: Client, namespace: str, set_name: str, monkeypatch: pytest.MonkeyPatch
+    both_ways: Source, client: Client, namespace: str, set_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for key in range(10):
         write(client, namespace, set_name, key, 0)
-    real = source_module.query
+    query, values = source_module.query, source_module.values
 
-    def query(*args: Any, **how: Any) -> Any:
+    def projected(*args: Any, **how: Any) -> Any:
         if how.get("project") is not None:
             client.remove((namespace, set_name, 4))
-        return real(*args, **how)
+        return query(*args, **how)
 
-    monkeypatch.setattr(source_module, "query", query)
-    monkeypatch.setattr(source, "_projects", True)
-    seen = source.observe(EVERYTHING)
+    def batched(*args: Any, **how: Any) -> Any:
+        client.remove((namespace, set_name, 4))
+        return values(*args, **how)
+
+    monkeypatch.setattr(source_module, "query", projected)
+    monkeypatch.setattr(source_module, "values", batched)
+    seen = both_ways.observe(EVERYTHING)
     gone = bytes(aerospike.calc_digest(namespace, set_name, 4))
     assert len(seen) == 9
     assert gone not in {d.tobytes() for d in seen.records.digest}
@@ -161,13 +163,14 @@ def test_digests_and_partition_counts_agree(
 
 def test_a_delete_moves_the_counters(source: Source, client: Client, namespace: str, set_name: str) -> None:
     write(client, namespace, set_name, 1, 0)
-    before = source.deletion_counters()
+    before = source.standing().nodes
     client.remove((namespace, set_name, 1))
-    after = source.deletion_counters()
-    assert sum(c.deleted for c in after.values()) > sum(c.deleted for c in before.values())
-    for node, counters in after.items():
-        assert abs(counters.started_ms - before[node].started_ms) <= 2000
-        assert counters.started_ms <= wall_clock() + 2000
+    after = source.standing().nodes
+    assert sum(node.deleted for node in after) > sum(node.deleted for node in before)
+    for node, earlier in zip(after, before, strict=True):
+        assert (node.name, node.cluster_key) == (earlier.name, earlier.cluster_key)
+        assert 0 <= node.uptime_s - earlier.uptime_s <= 5
+        assert abs(node.now_ms - wall_clock()) <= 2000
 
 
 def test_node_clocks_are_ours_on_one_machine(source: Source, client: Client, namespace: str, set_name: str) -> None:
@@ -184,42 +187,13 @@ def test_a_truncation_is_known_with_its_moment(
     source: Source, client: Client, namespace: str, set_name: str, until: Callable[..., Any]
 ) -> None:
     write(client, namespace, set_name, 1, 0)
-    earlier = source.truncations().sets.get(set_name, 0)  # set names return on a real server
+
+    def latest() -> int:
+        return max(node.truncations.sets.get(set_name, 0) for node in source.standing().nodes)
+
+    earlier = latest()  # set names return on a real server
     before = wall_clock()
     client.info_random_node(f"truncate:namespace={namespace};set={set_name}")  # why by info: see below
-    moment = until(lambda: max(0, source.truncations().sets.get(set_name, 0) - earlier)) + earlier
+    moment = until(lambda: max(0, latest() - earlier)) + earlier
     assert before - 50 <= moment <= wall_clock() + 50
     until(lambda: len(source.observe(EVERYTHING)) == 0)
-
-
-def test_sets_are_known_with_their_records(
-    source: Source, client: Client, namespace: str, set_name: str, until: Callable[..., Any]
-) -> None:
-    for key in range(7):
-        write(client, namespace, set_name, key, 0)
-    # A server counts a set's records with their copies on other nodes.
-    until(lambda: {s.name: s.records for s in source.sets()}.get(set_name) in (7, 14))
-
-
-def test_indexes_are_known_while_they_exist(
-    source: Source, client: Client, namespace: str, set_name: str, until: Callable[..., Any]
-) -> None:
-    name = f"{set_name}-n"
-    client.index_single_value_create(namespace, set_name, "n", aerospike.INDEX_NUMERIC, name)
-    index = until(lambda: {i.name: i for i in source.secondary_indexes()}.get(name))
-    assert (index.set, index.bin, index.type.lower(), index.index_type.lower()) == (set_name, "n", "numeric", "default")
-    client.index_remove(namespace, name)
-    until(lambda: name not in {i.name for i in source.secondary_indexes()})
-
-
-def test_modules_are_known_with_their_text(source: Source, client: Client, until: Callable[..., Any]) -> None:
-    """By info, because `udf_put` and `truncate` keep the interpreter's lock while a server in this process answers."""
-    text = b"function one(record)\n  return 1\nend\n"
-    content = base64.b64encode(text).decode()
-    name = f"cdct{time.time_ns()}.lua"
-    client.info_random_node(f"udf-put:filename={name};content={content};content-len={len(content)};udf-type=LUA;")
-    module = until(lambda: {u.filename: u for u in source.udfs()}.get(name))
-    assert module.content == text
-    assert module.type == "LUA"
-    client.info_random_node(f"udf-remove:filename={name};")
-    until(lambda: name not in {u.filename for u in source.udfs()})

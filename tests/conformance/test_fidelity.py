@@ -1,6 +1,7 @@
 """Every particle type comes back as it was: stored, captured as an Avro body, removed, written from it, read again."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import aerospike
@@ -10,66 +11,24 @@ import pytest
 import cdc.codec.batch_kernels  # noqa: F401  compiled before a TTL is reckoned from now, not between
 from cdc import codec
 from cdc.codec import msgpack
+from cdc.codec.decode import content_to_python
 from cdc.codec.values_plain import GeoJSON, HyperLogLog, List, Map, Raw
 from cdc.model import NEVER, PARTITIONS, Columns, Op, Origin
 from cdc.wire import Cluster
+from cdc.wire import messages as m
 from cdc.wire.batch import read, write
 from cdc.wire.query import query
-from tests.fixtures.rawwire import RawRecords
+from tests.fixtures import corpus
+from tests.fixtures.corpus import CORPUS, KEPT, REFUSED, Item
 
 Client = Any
 Key = tuple[str, str, Any]
 
-POINT = '{"type": "Point", "coordinates": [1.5, 2.5]}'
-CIRCLE = '{"type": "AeroCircle", "coordinates": [[-122.0, 37.5], 1000]}'
-INTEGERS = [s * (1 << b) + d for b in (5, 7, 8, 15, 16, 31, 32, 62) for d in (-1, 0, 1) for s in (1, -1)]
-NESTED = [None, True, False, 1.5, "", "grüße" * 20, {"k": [1, {"n": []}]}, *INTEGERS]
-
-
-def packed(value: Any) -> bytes:
-    return msgpack.pack(value)
-
-
-MIXED = msgpack.list_of([*map(packed, NESTED), msgpack.typed(4, b""), msgpack.typed(4, bytes(300))])
-SKETCH = bytes.fromhex("0004000000000000000000001000000000000000002000")  # of "x" and "y", with 4 index bits
-
-
-ORDERED = msgpack.list_of([b"\x01", b"\x02"], msgpack.ORDERED)
-BY_KEY = msgpack.map_of([packed("a"), ORDERED, packed("b"), b"\xc0"], msgpack.ORDERED)
-BY_VALUE = msgpack.map_of([packed("a"), b"\x01", packed("b"), BY_KEY], msgpack.KEY_VALUE_ORDERED)
-PARTICLES: dict[str, tuple[int, bytes]] = {
-    "integer": (1, (-5).to_bytes(8, "big", signed=True)),
-    "float": (2, b"\x3f\xf8" + bytes(6)),
-    "nan": (2, b"\x7f\xf8" + bytes(5) + b"\x01"),
-    "string": (3, "a\0ü".encode()),
-    "notutf8": (3, b"\xff\xfe"),
-    "empty": (3, b""),
-    "blob": (4, bytes(range(256))),
-    "java": (7, b"\xac\xed\x00\x05"),
-    "csharp": (8, b"c"),
-    "python": (9, b"p"),
-    "ruby": (10, b"r"),
-    "php": (11, b"h"),
-    "erlang": (12, b"e"),
-    "bool": (17, b"\x01"),
-    "hll": (18, SKETCH),
-    "list": (20, MIXED),
-    "emptylist": (20, b"\x90"),
-    "ordered": (20, ORDERED),
-    "inside": (20, msgpack.list_of([ORDERED, BY_KEY, msgpack.typed(23, POINT.encode()), msgpack.typed(7, b"j")])),
-    "map": (19, packed({"a": 1, 5: [True], "n": {"m": None}})),
-    "bykey": (19, BY_KEY),
-    "byvalue": (19, BY_VALUE),
-    "emptymap": (19, b"\x80"),
-    "oldheader": (20, b"\xdc\x00\x01\x01"),
-    "longint": (20, b"\x91\xcd\x00\x05"),
-    "point": (23, b"\x00\x00\x00" + POINT.encode()),
-    "circle": (23, b"\x00\x00\x00" + CIRCLE.encode()),
-}
 TYPED = {
-    "list": List, "ordered": List, "inside": List, "emptylist": List, "map": Map, "bykey": Map, "byvalue": Map,
-    "emptymap": Map, "point": GeoJSON, "circle": GeoJSON, "hll": HyperLogLog, "java": Raw, "erlang": Raw,
-    "notutf8": Raw, "bool": bool, "blob": bytes, "string": str, "float": float, "integer": int,
+    "list": List, "sorted": List, "levels": List, "emptylist": List, "map": Map, "bykey": Map, "byvalue": Map,
+    "emptymap": Map, "depth64": List, "depth65": Raw, "depth100map": Raw, "foreign": Raw, "shortfloat": Raw,
+    "point": GeoJSON, "circle": GeoJSON, "cells": GeoJSON, "hll4-4": HyperLogLog, "java": Raw, "erlang": Raw,
+    "notutf8": Raw, "true": bool, "blob": bytes, "string": str, "nul": str, "quiet": float, "short1": int,
 }  # fmt: skip
 
 
@@ -95,14 +54,17 @@ def by_digest(found: codec.Records) -> dict[bytes, tuple[bytes, int]]:
     return {found.digest[i].tobytes(): (found.contents[i], int(found.void_time[i])) for i in rows}
 
 
+def of(set_name: str) -> list[Item]:
+    """The corpus's records of one set, in another."""
+    return [replace(item, set_name=set_name.encode()) for item in CORPUS if item.set_name == Item("", ()).set_name]
+
+
 @pytest.fixture
-def stored(client: Client, raw: RawRecords, namespace: str, set_name: str) -> set[bytes]:
-    """One record per particle, and some with keys of every type and an expiry."""
-    digests = set()
-    for name, particle in PARTICLES.items():
-        key = (namespace, set_name, name)
-        assert raw.write(key, {name: particle}) == 0, name
-        digests.add(bytes(aerospike.calc_digest(*key)))
+def stored(client: Client, cluster: Cluster, namespace: str, set_name: str) -> set[bytes]:
+    """The corpus, and records with keys of every type as a client sends them, with an expiry."""
+    items = of(set_name)
+    assert set(corpus.write(cluster, namespace, items).values()) == {0}
+    digests = {item.digest for item in items}
     for user_key in (7, "text", bytearray(b"\x00blob")):
         key = (namespace, set_name, user_key)
         client.put(key, {"b": 1}, policy={"key": aerospike.POLICY_KEY_SEND, "ttl": 1000})
@@ -110,11 +72,63 @@ def stored(client: Client, raw: RawRecords, namespace: str, set_name: str) -> se
     return digests
 
 
-def test_every_particle_user_key_and_expiry_survives_capture_removal_and_restore(
-    cluster: Cluster, raw: RawRecords, namespace: str, set_name: str, stored: set[bytes]
+def test_a_server_keeps_the_corpus_as_it_is_said_to(
+    cluster: Cluster, namespace: str, set_name: str, stored: set[bytes]
 ) -> None:
-    before = capture(cluster, namespace, set_name)
-    particles = {name: raw.read((namespace, set_name, name)) for name in PARTICLES}
+    there = corpus.seen(cluster, namespace, set_name)
+    for item in of(set_name):
+        found = there[item.digest]
+        sent = tuple((n, (kind, KEPT.get(item.name.removeprefix("particle "), data))) for n, (kind, data) in item.bins)
+        key = None if item.key is None else bytes([item.key[0]]) + item.key[1]
+        assert (found.set_name, found.key) == (item.set_name, key), item.name
+        assert [n for n, _ in found.bins] == [n for n, _ in sent], item.name
+        if item.name != "a bin of each":
+            for (_, sent_particle), (_, kept) in zip(sent, found.bins, strict=True):
+                assert plain(kept) == plain(sent_particle), item.name
+
+
+def plain(particle: corpus.Particle) -> corpus.Particle:
+    """A GeoJSON without its cells."""
+    kind, data = particle
+    return (kind, data[3 + 8 * int.from_bytes(data[1:3], "big") :]) if kind == corpus.GEO else particle
+
+
+def test_a_server_refuses_what_it_is_said_to(cluster: Cluster, namespace: str, set_name: str) -> None:
+    items = [Item(name, ((b"b", particle),), set_name.encode()) for name, (_, particle) in REFUSED.items()]
+    assert corpus.write(cluster, namespace, items) == {name: code for name, (code, _) in REFUSED.items()}
+
+
+def test_a_server_has_these_limits(cluster: Cluster, namespace: str, set_name: str) -> None:
+    def item(name: str, bins: corpus.Bins = corpus.ONE, **given: Any) -> Item:
+        return Item(name, bins, **{"set_name": set_name.encode(), **given})
+
+    answers = {
+        item("no bins", ()): m.Result.PARAMETER,
+        item("only a null", ((b"b", (0, b"")),)): m.Result.NOT_FOUND,
+        item("32,767 bins", many(32_767)): m.Result.OK,
+        item("32,768 bins", many(32_768)): m.Result.PARAMETER,
+        item("a long bin name", ((b"n" * 16, (3, b"")),)): m.Result.BIN_NAME,
+        item("a bin name with a nul", ((b"n\0", (3, b"")),)): m.Result.BIN_NAME,
+        item("a long set", set_name=b"s" * 64): m.Result.PARAMETER,
+        item("a set with a nul", set_name=b"s\0"): m.Result.PARAMETER,
+        item("a short integer as user key", key=(1, b"\1")): m.Result.UNSUPPORTED_FEATURE,
+        item("a long life", ttl=corpus.TEN_YEARS + 1): m.Result.PARAMETER,
+        item("a large blob", ((b"b", (4, bytes(corpus.MEBIBYTE))),)): m.Result.RECORD_TOO_BIG,
+    }
+    assert corpus.write(cluster, namespace, answers) == {i.name: code for i, code in answers.items()}
+    found = capture(cluster, namespace, set_name)
+    assert dict(content_to_python(found.contents[0])[2]) == {f"b{i}": i for i in range(32_767)}
+
+
+def many(count: int) -> corpus.Bins:
+    """So many bins with a number each."""
+    return tuple((b"b%d" % i, (1, i.to_bytes(8, "big"))) for i in range(count))
+
+
+def test_the_corpus_survives_capture_removal_and_restore(
+    cluster: Cluster, namespace: str, set_name: str, stored: set[bytes]
+) -> None:
+    before, truth = capture(cluster, namespace, set_name), corpus.seen(cluster, namespace, set_name)
     changes = bodies(before)
     assert set(by_digest(before)) == stored
 
@@ -134,18 +148,23 @@ def test_every_particle_user_key_and_expiry_survives_capture_removal_and_restore
         was = by_digest(before)[digest][1]
         assert (void_time == NEVER) == (was == NEVER)
         assert abs(void_time - was) <= 1000
-    assert {name: raw.read((namespace, set_name, name)) for name in PARTICLES} == particles
+    there = corpus.seen(cluster, namespace, set_name)
+    assert {d: replace(s, void_time=0) for d, s in there.items()} == {
+        d: replace(s, void_time=0) for d, s in truth.items()
+    }
 
 
 def test_what_the_schema_can_say_is_typed(cluster: Cluster, namespace: str, set_name: str, stored: set[bytes]) -> None:
-    changes = bodies(capture(cluster, namespace, set_name))
-    seen: dict[str, Any] = {}
-    for i in range(len(changes)):
-        seen |= codec.to_python(changes[i])["bins"]
+    found = capture(cluster, namespace, set_name)
+    changes = bodies(found)
+    row = {digest.tobytes(): i for i, digest in enumerate(found.digest)}
 
-    assert {name: type(seen[name]) for name in TYPED} == TYPED
-    assert seen["point"] == GeoJSON(POINT)
-    assert seen["byvalue"].flags == msgpack.KEY_VALUE_ORDERED
+    def value(name: str) -> Any:
+        return codec.to_python(changes[row[Item(f"particle {name}", ()).digest]])["bins"]["b"]
+
+    assert {name: type(value(name)) for name in TYPED} == TYPED
+    assert value("cells") == GeoJSON('{"type": "Point", "coordinates": [10, 20]}')
+    assert value("byvalue").flags == msgpack.KEY_VALUE_ORDERED
 
 
 def test_guards_let_a_write_through_for_the_generation_they_name_and_no_other(

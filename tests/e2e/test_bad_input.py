@@ -45,7 +45,7 @@ def test_an_unreachable_broker(operator: Operator, command: list[str]) -> None:
 
 
 def test_an_unknown_namespace(operator: Operator) -> None:
-    operator.configure(aerospike={"namespace": "nowhere"})
+    operator.configure(aerospike={"namespaces": ["nowhere"]})
     assert "nowhere" in refused(operator, 12, "collect", "--once")
 
 

@@ -97,27 +97,6 @@ def test_a_catalog_that_is_behind_is_brought_up_from_kafka(scene: Scene, tmp_pat
     assert not stats.notes
 
 
-@pytest.mark.parametrize("harm", ["missing", "damaged"])
-def test_without_its_catalog_a_shard_begins_a_new_epoch_and_says_so(scene: Scene, tmp_path: Path, harm: str) -> None:
-    for i in range(60):
-        scene.put(i, i)
-    scene.once()
-    old = scene.progress(0)[-1]
-    if harm == "missing":
-        shutil.rmtree(tmp_path / "catalog")
-    else:
-        for base in (tmp_path / "catalog").rglob("base-*.cat"):
-            base.write_bytes(b"damaged" + base.read_bytes())
-    scene.client.remove(scene.key(6))
-    stats = scene.once()
-    assert len(stats.notes) == (1 if harm == "missing" else SHARDS)
-    assert all("a new history" in note for note in stats.notes)
-    new = [p for p in scene.progress(0) if p.epoch != old.epoch]
-    assert new[0].epoch > old.epoch
-    assert new[0].changes_from >= old.changes_through
-    assert stats.changes[Op.WRITE, Origin.BASE] == len(scene.truth())
-
-
 def test_two_collectors_cannot_share_a_catalog(scene: Scene) -> None:
     with scene.collector(), pytest.raises(CatalogError, match="another collector"):
         scene.collector()

@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from cdc.config import AerospikeSettings, TlsSettings
 from cdc.embedded.aerospike import Emulator
-from cdc.errors import LoginRefused
+from cdc.errors import ClusterUnreachable, LoginRefused
 from cdc.model import PARTITIONS
 from cdc.wire import Cluster
 from cdc.wire import messages as m
@@ -137,6 +137,20 @@ def test_a_replica_takes_over_when_a_node_dies_and_the_node_comes_back(until: Ca
             assert set(digests(query(cluster, "test", ALL, bins=False))) == expected
             assert len({node.name for node in cluster.owners("test").values()}) == 2
         client.close()
+
+
+def test_one_named_host_that_is_down_keeps_nobody_from_the_others() -> None:
+    with Emulator(nodes=3, replication=2) as emulator:
+        hosts = tuple(emulator.hosts)
+        emulator.kill(1)
+        with Cluster(AerospikeSettings(hosts=hosts, timeout_s=2.0)) as cluster:
+            assert [node.name for node in cluster.nodes()] == ["E0", "E2"]
+            assert len(cluster.owners("test")) == PARTITIONS
+            assert set(cluster.builds()) == set(cluster.nodes())
+        emulator.kill(0)
+        emulator.kill(2)
+        with pytest.raises(ClusterUnreachable):
+            Cluster(AerospikeSettings(hosts=hosts, timeout_s=2.0))
 
 
 def test_a_restart_of_a_persisted_node_brings_deleted_records_back_with_their_old_lut() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from cdc.replayer.clone import clone
 from cdc.replayer.plan import plan
 from cdc.replayer.report import Report, Watch
 from cdc.replayer.target import Target
-from cdc.replayer.verify import verify_clone
+from cdc.replayer.verify import verify
+from cdc.replayer.wanted import Existing, Wanted
 from cdc.source import Source
 from cdc.wire import Cluster
 from cdc.wire.messages import Result
@@ -44,8 +46,12 @@ def particles(raw: RawRecords, namespace: str, keys: list[tuple[str, str, Any]])
     return {key[2]: raw.read((namespace, *key[1:])) for key in keys}
 
 
-def full_clone(history: History, at: int, target: Target, **given: Any) -> Report:
-    return clone(history.archive, plan(history.archive, at, now=target.now(), into=target.namespace), target, **given)
+def full_clone(
+    history: History, at: int, target: Target, existing: Existing = "fail", named_file: Path | None = None
+) -> Report:
+    wanted = Wanted(existing=existing)
+    made = plan(history.archive, at, now=target.now(), into=target.namespace, wanted=wanted)
+    return clone(history.archive, made, target, named_file=named_file)
 
 
 def test_a_clone_has_every_particle_set_key_and_expiry_as_it_was(
@@ -114,14 +120,15 @@ def test_a_clone_is_verified_record_by_record(
 ) -> None:
     made = plan(history.archive, thirty, now=empty.now())
     report = clone(history.archive, made, empty)
-    verified = verify_clone(history.archive, made, empty)
+    verified = verify(history.archive, made, empty)
     assert (verified.expected, verified.found) == (report.written, report.written)
     client.put((empty.namespace, set_name, 1), {"v": -1})
     client.remove((empty.namespace, set_name, 2))
     client.touch((empty.namespace, set_name, 3), 5000)
     client.put((empty.namespace, "mine", 4), {"v": 4})
-    with pytest.raises(Differs, match=r"1 of .* missing, 2 are different, 1 should not be there"):
-        verify_clone(history.archive, made, empty)
+    wrong = verify(history.archive, made, empty).error()
+    assert isinstance(wrong, Differs)
+    assert "1 of 30 records are missing, 2 are different, 1 should not be there" in wrong.message
 
 
 @pytest.fixture
@@ -144,7 +151,7 @@ def test_a_target_that_holds_records_is_refused_and_left_as_it_is(
 @pytest.mark.parametrize(("existing", "left", "value"), [("keep", 1, "mine"), ("replace", 0, 5)])
 def test_records_that_are_there_are_kept_or_replaced_when_told(
     client: Client, history: History, empty: Target, thirty: int, namespace: str, set_name: str,
-    existing: str, left: int, value: Any,
+    existing: Existing, left: int, value: Any,
 ) -> None:  # fmt: skip
     client.put((empty.namespace, set_name, 5), {"v": "mine"})
     report = full_clone(history, thirty, empty, existing=existing)
@@ -225,5 +232,6 @@ def test_progress_reaches_its_end_and_a_cancelled_clone_says_that_it_is_not_whol
     assert seen[-1][0] == seen[-1][1]
     cancelled = threading.Event()
     cancelled.set()
-    report = clone(history.archive, made, empty, existing="replace", watch=Watch(cancel=cancelled))
+    again = replace(made, wanted=Wanted(existing="replace"))
+    report = clone(history.archive, again, empty, watch=Watch(cancel=cancelled))
     assert (report.complete, report.written) == (False, 0)

@@ -1,11 +1,13 @@
 """Rewinds in place: what changed since comes back, and nothing else is touched."""
 
+import base64
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import aerospike
 import pytest
+from aerospike_helpers import expressions as exp
 
 from cdc.archive import Archive, LocalStore
 from cdc.clock import wall_clock
@@ -17,7 +19,8 @@ from cdc.replayer.plan import plan
 from cdc.replayer.report import Report
 from cdc.replayer.rewind import rewind
 from cdc.replayer.target import Target
-from cdc.source import Source
+from cdc.replayer.wanted import Wanted
+from cdc.source import Scope, Source
 from cdc.wire import Cluster
 from tests.fixtures.aerospike import Client
 from tests.fixtures.restores import History, tick
@@ -31,8 +34,11 @@ def state(history: History) -> State:
     return {d.tobytes(): (int(c), int(g), int(v)) for d, c, g, v in rows}
 
 
-def undo(history: History, at: int, target: Target, **given: Any) -> Report:
-    return rewind(history.archive, plan(history.archive, at, "rewind", now=target.now()), target, **given)
+def undo(
+    history: History, at: int, target: Target, wanted: Wanted | None = None, named_file: Path | None = None
+) -> Report:
+    made = plan(history.archive, at, "rewind", now=target.now(), wanted=wanted)
+    return rewind(history.archive, made, target, named_file=named_file)
 
 
 class Shop:
@@ -116,9 +122,66 @@ def test_a_record_that_changed_again_since_its_capture_is_kept_named_and_taken_w
     lines = [json.loads(line) for line in (tmp_path / "named.jsonl").read_text().splitlines()]
     assert {bytes.fromhex(line["digest"]) for line in lines} == set(kept)
     assert all("changed again" in line["reason"] for line in lines)
-    again = undo(history, shop.at, in_place, overwrite=True)
+    again = undo(history, shop.at, in_place, Wanted(overwrite=True))
     assert again.conflicts == 0
     assert {d: c for d, (c, _, _) in state(history).items()} == {d: c for d, (c, _, _) in shop.then.items()}
+
+
+def test_a_record_that_was_removed_and_made_anew_is_kept_though_its_generation_is_that_captured_last(
+    shop: Shop, history: History, in_place: Target, client: Client
+) -> None:
+    shop.put(900, 1)
+    history.look()
+    moment = history.look()
+    tick(history.now)
+    for i in (900, 901):  # of generation 2 and 1
+        shop.put(i, 2)
+    history.look()
+    tick(history.now)
+    for i, writes in ((900, 2), (901, 1)):
+        client.remove(shop.key(i))
+        for value in range(writes):
+            shop.put(i, 70 + value)
+    report = undo(history, moment, in_place)
+    assert (report.conflicts, report.written, report.removed) == (2, 0, 0)
+    assert client.exists(shop.key(900))[1] is not None
+    assert client.exists(shop.key(901))[1] is not None
+    report = undo(history, moment, in_place, Wanted(overwrite=True))
+    assert (report.conflicts, report.written, report.removed) == (0, 1, 1)
+
+
+def test_what_began_to_match_a_filter_is_not_taken_for_new(
+    shop: Shop, history: History, in_place: Target, client: Client, cluster: Cluster, tmp_path: Path
+) -> None:
+    packed = base64.b64decode(client.get_expression_base64(exp.LT(exp.IntBin("v"), 100).compile()))
+    scope = Scope(filter=packed)
+    archive = Archive.create(LocalStore(tmp_path / "archive", create=True), shop.namespace, 2)
+    some = History(archive, Source(cluster, shop.namespace, scope=scope), history.settings, history.now)
+    some.look()
+    at = some.look()
+    then = state(history)
+    tick(history.now)
+    shop.put(150, 50)  # was there at the moment, and did not match
+    shop.put(50, 150)  # matches no more: looks like a delete
+    shop.put(60, 61)
+    shop.put(300, 1)  # is new
+    some.look()
+    damaged = state(history)
+    made = plan(archive, at, "rewind", now=in_place.now())
+    assert f"filter {base64.b64encode(packed).decode()}" in made.to_text()
+    assert "spares     2 records" in made.to_text()
+    report = rewind(archive, made, in_place, named_file=tmp_path / "named.jsonl")
+    assert (report.written, report.removed, report.conflicts) == (1, 0, 3)
+    after = state(history)
+    assert {d for d in after if after[d] != damaged[d]} == {shop.digest(60)}
+    assert after[shop.digest(60)][0] == then[shop.digest(60)][0]
+    lines = [json.loads(line) for line in (tmp_path / "named.jsonl").read_text().splitlines()]
+    why = {bytes.fromhex(line["digest"]): line["reason"] for line in lines}
+    assert why.keys() == {shop.digest(i) for i in (50, 150, 300)}
+    assert all("came into scope" in why[shop.digest(i)] for i in (150, 300))
+    told = undo(replace(history, archive=archive), at, in_place, Wanted(overwrite=True))
+    assert (told.removed, told.conflicts) == (2, 0)
+    assert not {shop.digest(150), shop.digest(300)} & state(history).keys()
 
 
 def test_a_rewind_run_again_finds_its_work_done(shop: Shop, history: History, in_place: Target, client: Client) -> None:

@@ -12,7 +12,19 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from cdc.config import KafkaSettings
 from cdc.embedded.kafka import EmbeddedKafka, free_ports
 from cdc.errors import BodyDamaged, BrokerUnreachable, Fenced, OffsetsLost, TopicMismatch
-from cdc.topics import ChangeReader, Membership, Progress, ProgressReader, Publisher, Topics, lag
+from cdc.model import Item, ItemKind
+from cdc.topics import (
+    ChangeReader,
+    Kept,
+    Membership,
+    Metadata,
+    Progress,
+    ProgressReader,
+    Publisher,
+    Topics,
+    kept_metadata,
+    lag,
+)
 from tests.integration.test_topics_transactions import bodies, committed, digests, progress, publish, until
 
 
@@ -30,13 +42,46 @@ def test_aside_and_metadata_travel_with_the_transaction(kafka_settings: KafkaSet
         now = int(time.time() * 1000)
         with publisher.transaction() as tx:
             tx.aside(1, b"d" * 20, b"raw", "no such type", now)
-            tx.metadata(b"index/a", b"{}", now)
+            tx.metadata(said("a", now), now)
             tx.progress(progress(1, 1))
     admin = AdminClient({"bootstrap.servers": kafka_settings.bootstrap})
     assert admin.list_topics(timeout=10).topics[topics.metadata].partitions.keys() == {0}
+    assert kept_metadata(kafka_settings, topics) == Kept((said("a", now),), (), whole=True, told=(said("a", now),))
     assert lag(kafka_settings, topics, {0: 0, 1: 0}) == {0: 0, 1: 0}
     with ProgressReader(kafka_settings, topics, {1: 0}) as reader:
         assert [entry.progress for entry in until(lambda: reader.read(1), bool)] == [progress(1, 1)]
+
+
+def said(name: str, at: int, removed: bool = False) -> Metadata:
+    item = Item(ItemKind.UDF, name, {"hash": "1", "type": "LUA"}, b"-- \xff\n")
+    return Metadata("test", item, removed, at, 0, at - 1, (ItemKind.SET, ItemKind.UDF))
+
+
+def test_the_last_record_of_every_item_is_kept_and_what_is_none_is_named(
+    kafka_settings: KafkaSettings, topics: Topics
+) -> None:
+    assert kept_metadata(kafka_settings, topics) == Kept((), (), whole=True)
+    now = int(time.time() * 1000)
+    stranger = Producer({"bootstrap.servers": kafka_settings.bootstrap})
+    stranger.produce(topics.metadata, b"not Avro", b"UDF/c")
+    assert stranger.flush(10) == 0
+    with Membership(kafka_settings, topics) as member, Publisher(kafka_settings, topics, member, "one") as publisher:
+        assert member.poll(20)
+        for record in (said("b", now), said("a", now), said("b", now + 1, removed=True)):
+            with publisher.transaction() as tx:
+                tx.metadata(record, now)
+                tx.progress(progress(0, 1))
+        with publisher.transaction() as tx:
+            tx.metadata(said("d", now), now)
+            tx.flush()
+            # An open transaction hides what may stand behind it.
+            assert not kept_metadata(kafka_settings, topics).whole
+            tx.progress(progress(0, 1))
+    found = kept_metadata(kafka_settings, topics)
+    assert found.whole
+    assert found.records == (said("a", now), said("b", now + 1, removed=True), said("d", now))
+    assert [f"{topics.metadata}, offset 0" in text for text in found.damaged] == [True]
+    assert found.unread == {ItemKind.UDF}
 
 
 def test_a_reader_that_starts_before_what_retention_left_says_so(kafka_settings: KafkaSettings, topics: Topics) -> None:

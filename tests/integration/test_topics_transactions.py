@@ -11,7 +11,8 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from cdc.config import KafkaSettings
-from cdc.errors import Fenced, TopicMismatch
+from cdc.embedded.kafka import EmbeddedKafka
+from cdc.errors import BrokerUnreachable, Fenced, TopicMismatch
 from cdc.model import I64, U8, Bodies
 from cdc.topics import ChangeReader, Kind, Membership, Progress, ProgressReader, Publisher, Topics
 from cdc.topics.client import producer_config
@@ -229,3 +230,19 @@ def test_the_last_progress_is_found_when_the_group_has_forgotten_its_offset(
     assert again.poll(20) == (0, 1)
     assert again.last(0) == progress(0, 7)
     assert again.last(1) is None
+
+
+def test_who_asks_for_the_last_progress_is_told_soon_that_the_brokers_are_away(
+    kafka: EmbeddedKafka, kafka_settings: KafkaSettings, topics: Topics
+) -> None:
+    """Only a transaction that is pending is worth a minute's patience."""
+    with Membership(kafka_settings.model_copy(update={"timeout_s": 1.0}), topics) as member:
+        assert member.poll(20) == (0, 1)
+        kafka.stop()
+        try:
+            asked = time.monotonic()
+            with pytest.raises(BrokerUnreachable):
+                member.last(0)
+            assert time.monotonic() - asked < 30
+        finally:
+            kafka.start()

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cdc.archive import Archive, Epoch, LocalStore, Manifest, RestoreSet, SegmentInfo, manifests
+from cdc.archive import Archive, Epoch, LocalStore, Manifest, RestoreSet, SegmentInfo, listings, manifests
+from cdc.archive.listings import Listing
+from cdc.archive.looks import Span
 from cdc.errors import CommitLost, ConfigError, FormatTooNew, NotRecoverable, ObjectDamaged, ObjectMissing
 
 SEGMENT = SegmentInfo("n/s.avro", 1, 10, "aa", 5, "bb", 3, 30, "00", "ff", 7, 9, 100, 200, 50, 210)
@@ -16,9 +18,21 @@ FULL = Manifest(
     next_changes=10,
     next_progress=4,
     after_gap=False,
-    epochs=(Epoch(1, 100, 0, 150, 200, 190, 20), Epoch(2, 300, 8, ended="why")),
+    epochs=(
+        Epoch(
+            1,
+            100,
+            0,
+            150,
+            200,
+            190,
+            writes=(Span(90, 110, 20, 15), Span(110, 210, 90, 90)),
+            deletes=(Span(90, 210, 99, 99),),
+        ),
+        Epoch(2, 300, 8, ended="why"),
+    ),
     segments=(SEGMENT,),
-    sets=(RestoreSet(at=150, through=10, epoch=1, segments=(SEGMENT, SEGMENT), made_at=160),),
+    sets=(RestoreSet(150, 10, 1, 6, 24, "n/l.json", 5, "cc", made_at=160),),
 )
 
 
@@ -126,8 +140,10 @@ def test_a_namespace_that_was_never_archived_is_named(archive: Archive) -> None:
 
 
 def test_a_moment_outside_the_windows_has_no_view(archive: Archive) -> None:
-    archive.commit(FULL)
-    assert archive.view(1, 150).base == FULL.sets[0]
+    made = listings.write(archive.store, "n", Listing((SEGMENT,)), at=150, through=10, epoch=1, made_at=160)
+    archive.commit(replace(FULL, sets=(made,)))
+    assert archive.view(1, 150).base == made
+    assert archive.view(1, 150).base_segments == (SEGMENT,)
     for shard, at in ((1, 149), (1, 201), (0, 150)):
         with pytest.raises(NotRecoverable):
             archive.view(shard, at)

@@ -125,6 +125,19 @@ def test_one_digest_costs_one_block(store: LocalStore) -> None:
     assert len(index.holding(asked.view("V20").reshape(-1))) == 1
 
 
+@settings(max_examples=30, deadline=None)
+@given(moments=st.lists(st.integers(0, 50), min_size=1, max_size=60), after=st.integers(-1, 51))
+def test_blocks_with_nothing_after_a_moment_are_not_read_and_no_later_row_is_missed(
+    tmp_path_factory: pytest.TempPathFactory, moments: list[int], after: int
+) -> None:
+    store = LocalStore(tmp_path_factory.mktemp("archive"))
+    made = versions([change(k, t, bins={"b": bytes(500)}) for k, t in enumerate(moments)], list(range(len(moments))))
+    got = list(segments.read(store, write(store, made), effective_after=after))
+    assert all(int(block.columns.effective_at.max()) > after for block in got)
+    found = [int(t) for block in got for t in block.columns.effective_at if t > after]
+    assert found == [t for t in moments if t > after]
+
+
 @pytest.mark.parametrize("keys", [(2, 1), (1, 1)])
 def test_versions_out_of_order_are_refused(keys: tuple[int, int]) -> None:
     made = versions([change(k, 5) for k in keys], [7, 7])

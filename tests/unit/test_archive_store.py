@@ -1,42 +1,20 @@
-"""The local directory as a store."""
+"""What a local directory does beyond what every store does (tests/integration/test_stores.py)."""
 
 import os
 import stat
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from cdc.archive import LocalStore
-from cdc.errors import ObjectDamaged, ObjectMissing, StoreForbidden
+from cdc.errors import ObjectMissing, StoreForbidden, StoreUnreachable
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "archive", create=True)
-
-
-def test_an_object_is_read_as_it_was_written(store: LocalStore) -> None:
-    assert store.put_if_absent("a/b/c.avro", b"0123456789")
-    assert store.get("a/b/c.avro") == b"0123456789"
-    assert store.get_range("a/b/c.avro", 2, 3) == b"234"
-    assert store.get_range("a/b/c.avro", 10, 0) == b""
-    assert store.exists("a/b/c.avro")
-
-
-def test_a_taken_name_is_never_written_again(store: LocalStore) -> None:
-    assert store.put_if_absent("x", b"first")
-    assert not store.put_if_absent("x", b"second")
-    assert store.get("x") == b"first"
-
-
-def test_of_many_writers_of_one_name_exactly_one_wins(store: LocalStore) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        won = list(pool.map(lambda i: store.put_if_absent("m/1.json", b"%d" % i), range(32)))
-    assert won.count(True) == 1
-    assert store.get("m/1.json") == b"%d" % won.index(True)
 
 
 def test_files_and_directories_are_private_under_any_umask(tmp_path: Path) -> None:
@@ -57,36 +35,41 @@ def test_an_unfinished_file_is_not_listed(store: LocalStore, tmp_path: Path) -> 
     assert store.put_if_absent("s/0002.avro", b"whole")
 
 
-def test_list_is_sorted_and_of_one_prefix(store: LocalStore) -> None:
-    for name in ("t/b", "t/a", "t/c/d", "u/a"):
-        store.put_if_absent(name, b"")
-    assert store.list("t") == ["t/a", "t/b", "t/c/d"]
-    assert store.list("nothing") == []
-
-
-def test_deleted_is_gone(store: LocalStore) -> None:
-    store.put_if_absent("x", b"1")
-    store.delete("x")
-    assert not store.exists("x")
-    with pytest.raises(ObjectMissing, match="x is not in the archive"):
-        store.delete("x")
-
-
-def test_what_is_missing_is_named(store: LocalStore) -> None:
-    for read in (lambda: store.get("a/b"), lambda: store.get_range("a/b", 0, 1)):
-        with pytest.raises(ObjectMissing, match="a/b is not in the archive"):
-            read()
-
-
-def test_a_range_beyond_the_end_is_damage(store: LocalStore) -> None:
-    store.put_if_absent("x", b"12345")
-    with pytest.raises(ObjectDamaged, match="x has 5 bytes where 6 are needed"):
-        store.get_range("x", 3, 3)
-
-
 def test_an_archive_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ObjectMissing, match="there is no archive at"):
         LocalStore(tmp_path / "nowhere")
+
+
+def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    # In a container every process has the same number, and does the same first.
+    program = """
+import os, sys
+from pathlib import Path
+from cdc.archive import LocalStore
+os.getpid = lambda: 1
+if sys.argv[2] == "dies":
+    os.link = lambda *_: os._exit(9)
+LocalStore(Path(sys.argv[1]), create=True).put("test/format.json", b"whole")
+"""
+    path = tmp_path / "archive"
+    codes = [subprocess.run([sys.executable, "-c", program, path, how]).returncode for how in ("dies", "lives")]
+    assert codes == [9, 0]
+    assert LocalStore(path).get("test/format.json") == b"whole"
+    assert len(list((path / "test").iterdir())) == 2
+
+
+def test_a_directory_that_went_is_not_made_again_and_misses_no_object(store: LocalStore, tmp_path: Path) -> None:
+    store.put("a/x", b"1")
+    (tmp_path / "archive").rename(tmp_path / "away")
+    for ask in (
+        lambda: store.put("a/y", b"2"), lambda: store.list("a"), lambda: store.get("a/x"), lambda: store.exists("a/x"),
+        lambda: store.get_range("a/x", 0, 1), lambda: store.delete("a/x"),
+    ):  # fmt: skip
+        with pytest.raises(StoreUnreachable, match="archive is gone"):
+            ask()
+    assert not (tmp_path / "archive").exists()
+    (tmp_path / "away").rename(tmp_path / "archive")
+    assert store.get("a/x") == b"1"
 
 
 def test_a_file_where_a_directory_should_be_is_one_clear_line(tmp_path: Path) -> None:
@@ -115,3 +98,12 @@ except StoreForbidden as error:
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
     assert done.stdout == "42 a/x: File too large\n"
     assert [p.name for p in (path / "a").iterdir()] == []
+
+
+def test_what_a_killed_writer_left_is_an_entry_that_is_not_listed(store: LocalStore, tmp_path: Path) -> None:
+    store.put("a/x", b"1")
+    (tmp_path / "archive" / "a" / "y#17000001").write_bytes(b"half")
+    assert store.list("a") == ["a/x"]
+    assert [(entry.name, entry.size) for entry in store.entries("a")] == [("a/x", 1), ("a/y#17000001", 4)]
+    store.delete("a/y#17000001")
+    assert [entry.name for entry in store.entries("a")] == ["a/x"]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 from typing import Any
 
 import fastavro
@@ -114,6 +115,45 @@ def test_versions_are_written_in_any_order_and_split_again(made: list[dict[str, 
     assert [gathered[i] for i in range(len(gathered))] == [bodies[i] for i in order]
 
 
+@given(st.lists(changes(), min_size=1, max_size=5), st.data())
+@settings(max_examples=100, deadline=None)
+def test_versions_are_found_where_they_stand_and_say_what_their_copies_say(
+    made: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    bodies = bodies_of([codec.encode_python(c) for c in made])
+    offsets = np.array(data.draw(st.lists(longs, min_size=len(made), max_size=len(made))), np.int64)
+    block = codec.version_rows(offsets, bodies, np.arange(len(made))).buffer
+    found, expected = codec.find_versions(block, len(made)), columns_of(made)
+
+    assert found.offsets.tolist() == offsets.tolist()
+    assert [block[s:e].tobytes() for s, e in zip(found.bodies, found.starts[1:], strict=True)] == list(bodies)
+    for name in ("digest", "op", "void_time", "effective_at", "unobserved_since", "observed_at"):
+        assert np.array_equal(getattr(found, name), getattr(expected, name))
+    rows = np.array(data.draw(st.lists(st.integers(0, len(made) - 1), max_size=6)), np.int64)
+    addresses = (found.bodies + block.ctypes.data).astype(np.uint64)
+    copied = codec.copy_out(addresses[rows], (found.starts[1:] - found.bodies)[rows])
+    assert list(copied) == [bodies[i] for i in rows]
+
+
+@given(st.lists(changes(), min_size=1, max_size=3), st.data())
+@settings(max_examples=300, deadline=None)
+def test_versions_are_found_exactly_where_they_can_be_split(made: list[dict[str, Any]], data: st.DataObject) -> None:
+    bodies = bodies_of([codec.encode_python(c) for c in made])
+    block = codec.version_rows(np.arange(len(made)), bodies, np.arange(len(made))).buffer.copy()
+    block[data.draw(st.integers(0, len(block) - 1))] = data.draw(st.integers(0, 255))
+    block = block[: data.draw(st.sampled_from([len(block), len(block) - 1]))]
+    count = len(made) + data.draw(st.sampled_from([0, 0, 0, 1, -1]))
+    try:
+        offsets, split = codec.split_versions(block, count)
+    except BodyDamaged as error:
+        with pytest.raises(BodyDamaged, match=error.message):
+            codec.find_versions(block, count)
+    else:
+        found = codec.find_versions(block, count)
+        assert found.offsets.tolist() == offsets.tolist()
+        assert np.array_equal(np.diff(split.offsets), found.starts[1:] - found.bodies)
+
+
 @given(changes(), st.data())
 @settings(max_examples=300, deadline=None)
 def test_check_and_the_plain_reader_refuse_the_same_damage(made: dict[str, Any], data: st.DataObject) -> None:
@@ -191,6 +231,7 @@ def test_json_says_every_kind_of_value_in_one_way() -> None:
         "hll": (HyperLogLog(b"h"), {"$hll": "aA=="}),
         "raw": (Raw(7, b"j"), {"$raw": "ag==", "$type": 7}),
         "nan": (float("nan"), {"$double": "nan"}),
+        "odd nan": (struct.unpack(">d", b"\xff\xf8" + bytes(6))[0], {"$double": "nan", "$bits": "fff8000000000000"}),
     }
     change = {
         "digest": bytes(20), "op": "WRITE", "origin": "SWEEP", "lut": 1_700_000_000_123, "generation": 3,

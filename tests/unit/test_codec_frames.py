@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from cdc import codec
 from cdc.clock import CITRUSLEAF_EPOCH_S
-from cdc.codec import records_plain
-from cdc.codec.decode import encode_content
+from cdc.codec import msgpack, records_plain
+from cdc.codec.decode import content_to_python, encode_content
+from cdc.codec.values_plain import List, Map, Raw
 from cdc.errors import CodecError
 from cdc.model import Bodies
 from cdc.wire import messages as m
@@ -84,6 +85,7 @@ def test_what_cannot_be_said_is_rejected_with_its_message_and_the_rest_goes_on()
         b"huge": (record(b"h" * 20, [m.Op(1, b"b", 4, bytes(500)).pack()]), "larger"),
         b"code": (record(b"c" * 20, [good], result=14), "result code 14"),
         b"flag": (record(b"f" * 20, [good[:6] + b"\x02" + good[7:]]), "flags"),
+        b"twice": (record(b"t" * 20, [good, m.Op(1, b"c", 1, bytes(8)).pack(), good]), "the same name"),
         b"set": (m.message(m.Header(), [m.field(4, b"s" * 20), m.field(1, b"\xc3")], [good]), "set's name"),
     }
     whole = b"".join(record(b"g" * 20, [good]) + message for message, _ in cases.values())
@@ -95,8 +97,36 @@ def test_what_cannot_be_said_is_rejected_with_its_message_and_the_rest_goes_on()
     assert [(r.message, reason in r.reason) for r, (_, reason) in zip(got.rejected, cases.values(), strict=True)] == [
         (message, True) for message, _ in cases.values()
     ]
-    assert [r.digest[:1] for r in got.rejected] == [b"n", b"e", b"h", b"c", b"f", b"s"]
-    assert [r.code for r in got.rejected] == [0, 0, 0, 14, 0, 0]
+    assert [r.digest[:1] for r in got.rejected] == [b"n", b"e", b"h", b"c", b"f", b"t", b"s"]
+    assert [r.code for r in got.rejected] == [0, 0, 0, 14, 0, 0, 0]
+
+
+@given(st.lists(st.integers(0, 2000), min_size=2, max_size=90), st.sampled_from([b"", b"x", b"bin%d", b"%da"]))
+@settings(max_examples=100, deadline=None)
+def test_a_record_with_two_bins_of_one_name_is_rejected_and_no_other(numbers: list[int], form: bytes) -> None:
+    names = [form % i if b"%" in form else form for i in numbers]
+    (got,) = [codec.records([record(b"d" * 20, [m.Op(1, name, 4, b"%d" % i).pack() for i, name in enumerate(names)])])]
+
+    assert len(got.rejected) == (len(set(names)) < len(names))
+
+
+@pytest.mark.parametrize(("count", "raw"), [(2_796_196, False), (2_796_197, True)])
+def test_lists_and_maps_are_raw_where_they_would_make_the_content_larger_than_8_mebibytes(
+    count: int, raw: bool
+) -> None:
+    small = msgpack.list_of([b"\x7f"] * count)
+    empty = msgpack.map_of([])
+    frame = record(b"a" * 20, [m.Op(1, n, k, v).pack() for n, k, v in ((b"l", 20, small), (b"m", 19, empty))])
+
+    (content,) = codec.records([frame]).contents
+
+    [plain] = records_plain.records(frame)
+    assert content == plain[5]
+    bins = dict(content_to_python(content)[2])
+    assert bins == (
+        {"l": Raw(20, small), "m": Raw(19, empty)} if raw else {"l": List(0, (127,) * count), "m": Map(0, ())}
+    )
+    assert raw or len(content) == 8 << 20
 
 
 def test_a_record_without_a_digest_makes_the_frame_malformed() -> None:
@@ -156,7 +186,8 @@ pack = msgpack.pack
 deep = pack([1, {"a": [b"x" * 300, "text", -5, 1 << 40], "b": {"c": None}}, True, 1.5])
 def frame():
     geo = b"\\0\\0\\1" + bytes(8) + b"{}"
-    ops = [m.Op(1, b"bin", k, v).pack() for k, v in ((20, deep), (3, b"text"), (1, bytes(8)), (23, geo))]
+    values = ((20, deep), (3, b"text"), (1, bytes(8)), (23, geo))
+    ops = [m.Op(1, b"bin%d" % i, k, v).pack() for i, (k, v) in enumerate(values)]
     fields = [m.field(4, bytes(20)), m.field(1, b"set"), m.field(2, b"\\x03key")]
     return b"".join(m.message(m.Header(generation=1), fields, ops) for _ in range(3))
 good = frame()

@@ -49,7 +49,7 @@ def observed(
         np.array([g * 1000 for _, g, _ in rows], np.uint64),
         Bodies(np.frombuffer(b"".join(contents), np.uint8), offsets), rejected, np.full(n, -1),
     )  # fmt: skip
-    return Observed(EVERYTHING, records, np.full(n, lut))
+    return Observed(EVERYTHING, records, np.full(n, lut), np.zeros(n, np.bool_))
 
 
 def looked(catalogs: dict[int, Catalog], seen: Observed, kind: Kind = Kind.SWEEP, at: int = 50_000) -> list[Parcel]:
@@ -130,6 +130,36 @@ def test_what_cannot_be_encoded_is_kept_aside_once_and_the_rest_goes_on(catalogs
     mended = looked(catalogs, observed([(digest(7), 3, "s")], lut=60_000), at=61_000)
     assert mended[0].columns.origin.tolist() == [Origin.SWEEP]
     assert catalogs[0].counts()[7] == 1
+
+
+def rebuilt(catalog: Catalog, unsure_until: int = BEGINNING) -> None:
+    """The catalog as `rebuild` makes it: nothing was ever looked at in full, and what is kept aside has no checksum."""
+    state = catalog.state
+    state = replace(state, full=np.full_like(state.full, BEGINNING), unsure_until=unsure_until)
+    known = catalog.partitions(*(partitions_of(state.shard, SHARDS)[i] for i in (0, -1)))
+    catalog.commit(state, replace(known, sum_low=known.sum_low * 0, sum_high=known.sum_high * 0), known.digest[:0])
+
+
+def test_what_a_rebuilt_catalog_tells_aside_once_more_does_not_blur_what_was_known_before(
+    catalogs: dict[int, Catalog],
+) -> None:
+    bad = Rejected(digest(7), "a bin's name is not UTF-8", m.Header(generation=4).pack() + b"...", 0, -1)
+    looked(catalogs, observed([]), Kind.BASE)
+    looked(catalogs, observed([], (bad,)), at=60_000)
+    rebuilt(catalogs[0])
+    strange = replace(bad, digest=digest(8))
+    again = looked(catalogs, observed([], (bad, strange)), Kind.AUDIT, at=70_000)[0]
+    assert again.asides == (bad, strange)
+    assert again.columns.unobserved_since.tolist() == [59_750, BEGINNING]
+
+
+def test_where_later_looks_may_have_been_a_version_holds_from_its_detection_on(catalogs: dict[int, Catalog]) -> None:
+    looked(catalogs, observed([]), Kind.BASE, at=50_000)
+    rebuilt(catalogs[0], unsure_until=52_000)
+    between = looked(catalogs, observed([(digest(3), 1, None)], lut=51_999), at=53_000)[0].columns
+    assert (between.effective_at[0], between.unobserved_since[0], between.consecutive[0]) == (53_010, 49_750, False)
+    after = looked(catalogs, observed([(digest(4), 1, None)], lut=53_500), at=54_000)[0].columns
+    assert (after.effective_at[0], after.unobserved_since[0]) == (53_500, 52_750)
 
 
 def test_a_record_without_a_digest_is_still_kept_aside(catalogs: dict[int, Catalog]) -> None:

@@ -5,9 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cdc.archive import Epoch, Manifest
+from cdc.archive.looks import ENDED, coarsest
 from cdc.archive.versions import concat
+from cdc.archive.windows import shard_windows
 from cdc.compactor.inbox import Inbox
 from cdc.compactor.progress import begin, fold, lose
 from cdc.topics import Chunk, Progress, ProgressEntry
@@ -37,20 +41,79 @@ def folded(*progress: Progress) -> tuple[Epoch, ...]:
 
 
 def test_a_base_opens_an_epoch_that_is_recoverable_from_its_end() -> None:
-    assert folded(BASE) == (Epoch(1, 1000, 0, 1500, 990, 990, 0),)
+    assert folded(BASE) == (Epoch(1, 1000, 0, 1500, 990, 990),)
 
 
-def test_an_unfinished_look_says_nothing() -> None:
+def test_an_unfinished_look_moves_no_moment_but_says_how_long_nothing_was_seen() -> None:
     piece = replace(BASE, complete=False, resolved_at=0, reconciled_at=0, partitions=(1, 2))
     assert folded(piece) == (Epoch(1, 1000, 0),)
     assert folded(piece, replace(BASE, changes_from=3)) == folded(BASE)
-    large = sweep(1, 990, 5000, complete=False)
-    assert folded(BASE, large) == folded(BASE)
+    [large] = folded(BASE, sweep(1, 990, 5000, complete=False, observed_at=5100))
+    assert replace(large, writes=()) == folded(BASE)[0]
+    assert large.writes == ((990, 5100, 4110, 4110),)
 
 
-def test_the_resolution_is_the_longest_time_without_a_look() -> None:
-    (epoch,) = folded(BASE, sweep(1, 990, 1990), sweep(2, 1990, 9990), sweep(3, 9990, 10990))
-    assert (epoch.resolved_at, epoch.resolution_ms) == (10990, 8000)
+def test_the_longest_time_without_a_look_is_a_span_of_its_own() -> None:
+    pause = (sweep(1, 990, 1990), sweep(2, 1990, 9990), sweep(3, 9990, 10990), sweep(4, 10990, 11990))
+    (epoch,) = folded(BASE, *(replace(p, observed_at=p.resolved_at + 10) for p in pause))
+    assert epoch.resolved_at == 11990
+    assert [(s.start, s.end, s.coarsest_ms) for s in epoch.writes] == [
+        (990, 1990, 1010), (1990, 10000, 8010), (10000, 12000, 1010),
+    ]  # fmt: skip
+
+
+def test_deletes_are_blind_from_one_look_for_them_to_the_next() -> None:
+    looked = sweep(2, 1990, 1990, kind=Kind.RECONCILE, reconciled_at=1700, observed_at=2100)
+    (epoch,) = folded(BASE, sweep(1, 990, 1990), looked, sweep(2, 1990, 2990, reconciled_at=1700, observed_at=3000))
+    assert (epoch.reconciled_at, epoch.deletes) == (1700, ((990, 2100, 1110, 1110),))
+    [window] = shard_windows(Manifest("test", 0, 1, epochs=(epoch,)))
+    assert coarsest(window.deletes, 2500, 2500) == 1300
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> list[Progress]:
+    """A collector's progress: sweeps, in pieces or whole, audits, and looks for deletes between them."""
+    out, watermark, reconciled, seen = [BASE], 990, 990, 1500
+    for number in range(draw(st.integers(1, 30))):
+        pause, took = draw(st.tuples(st.sampled_from([1, 3, 900, 1100, 70_000]), st.integers(0, 500)))
+        kind = draw(st.sampled_from([Kind.SWEEP, Kind.SWEEP, Kind.AUDIT, Kind.RECONCILE]))
+        began = seen + pause
+        seen = began + took
+        complete = kind is Kind.RECONCILE or draw(st.integers(0, 3)) > 0
+        said = {"kind": kind, "complete": complete, "observed_at": seen}
+        if kind is Kind.RECONCILE:
+            reconciled = max(reconciled, draw(st.integers(reconciled, watermark)))
+            out.append(sweep(number, watermark, watermark, reconciled_at=reconciled, **said))
+            continue
+        out.append(sweep(number, watermark, began if complete else watermark, reconciled_at=reconciled, **said))
+        watermark = began if complete else watermark
+    return out
+
+
+@settings(max_examples=100, deadline=None)
+@given(lives(), st.integers(0, 400_000), st.integers(0, 3_000))
+def test_no_span_is_called_finer_than_a_look_that_reaches_into_it(life: list[Progress], at: int, long: int) -> None:
+    (epoch,) = folded(*life)
+    windows = shard_windows(Manifest("test", 0, 1, epochs=(epoch,)))
+    part = windows[0].part(at, at + long) if windows else None
+    if part is None:
+        return
+    reconciled = BASE.reconciled_at
+    for p in life[1:]:
+        blind = (p.unobserved_since, p.observed_at)
+        if p.kind is not Kind.RECONCILE and blind[0] < part.end and blind[1] > part.start:
+            assert part.resolution().writes_ms >= blind[1] - blind[0]
+        # A delete told now, and a record rewritten that may have been away: since the last look for deletes.
+        if reconciled < part.end and p.observed_at > part.start:
+            assert part.resolution().deletes_ms >= p.observed_at - reconciled
+        reconciled = max(reconciled, p.reconciled_at)
+
+
+def test_many_histories_that_ended_stay_small() -> None:
+    looks = [sweep(n, 1000 * n, 1000 * n + (1000 if n % 2 else 9000)) for n in range(1, 400)]
+    (epoch,) = lose(folded(BASE, *looks), "lost")
+    assert len(epoch.writes) <= ENDED
+    assert (epoch.writes[0].start, epoch.writes[-1].end) == (1000, max(p.observed_at for p in looks))
 
 
 def test_resolved_and_reconciled_never_go_back() -> None:

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdc.archive import Archive, Epoch, LocalStore, Manifest, RestoreSet
+from cdc.archive import Archive, Epoch, LocalStore, Manifest, RestoreSet, sets, views
 from cdc.archive import segments as objects
+from cdc.archive.merged import stream
 from cdc.archive.versions import Versions, concat, order
-from cdc.archive.views import changed_after, stream, view
-from cdc.compactor import sets
+from cdc.archive.views import View, changed_after
+from cdc.compactor.sets import due_at
 from cdc.config import ArchiveSettings, CompactorSettings
 from cdc.model import NEVER, Op
 from tests.fixtures.versions import change, digest, versions
@@ -36,6 +37,10 @@ def segment(archive: Archive, manifest: Manifest, made: Versions, epoch: int = 1
 def add_set(archive: Archive, manifest: Manifest, at: int) -> tuple[Manifest, RestoreSet]:
     made = sets.make(archive, manifest, manifest.epochs[-1], at, 0, MEMORY, SETTINGS)
     return archive.commit(replace(manifest, sets=(*manifest.sets, made))), made
+
+
+def view(archive: Archive, manifest: Manifest, at: int) -> View:
+    return views.view(manifest, at, archive.listing)
 
 
 def new(path: Path) -> tuple[Archive, Manifest]:
@@ -99,7 +104,7 @@ def test_a_set_with_its_segments_says_what_all_segments_say(
             manifest, _ = add_set(archive, manifest, at)
     for at in range(END + 1):
         truth = states(concat(everything), at)
-        got = states(concat(list(archive.versions(view(manifest, at)))), at)
+        got = states(concat(list(archive.versions(view(archive, manifest, at)))), at)
         assert {k: v[0] for k, v in got.items() if v[0] is not None} == {
             k: v[0] for k, v in truth.items() if v[0] is not None
         }
@@ -120,7 +125,7 @@ def test_ended_and_expired_records_leave_the_set(tmp_path: Path) -> None:
         [0, 1, 2, 3, 4],
     )
     manifest, restore_set = add_set(archive, segment(archive, manifest, made), 20)
-    kept = concat([v for s in restore_set.segments for v in objects.read(archive.store, s)])
+    kept = concat([v for s in archive.listing(restore_set).segments for v in objects.read(archive.store, s)])
     assert kept.columns.digest[:, 3].tolist() == [1, 4]
     assert restore_set.rows == 2
 
@@ -131,9 +136,9 @@ def test_a_deleted_record_is_not_brought_back_by_a_segment_beside_the_set(tmp_pa
     manifest = segment(archive, manifest, versions([change(1, 5), change(2, 30)], [0, 1]))
     manifest = segment(archive, manifest, versions([change(1, 9, op=Op.DELETE)], [2]))
     manifest, restore_set = add_set(archive, manifest, 20)
-    assert restore_set.segments == ()
-    assert [s.first_offset for s in view(manifest, 25).segments] == [0]
-    got = concat(list(archive.versions(view(manifest, 25))))
+    assert archive.listing(restore_set).segments == ()
+    assert [s.first_offset for s in view(archive, manifest, 25).segments] == [0]
+    got = concat(list(archive.versions(view(archive, manifest, 25))))
     assert got.columns.digest[:, 3].tolist() == [2]
 
 
@@ -142,14 +147,14 @@ def test_the_end_of_a_record_stays_while_an_older_version_takes_effect_later(tmp
     manifest = segment(archive, manifest, versions([change(1, 30), change(1, 10, op=Op.TRUNCATION)], [0, 1]))
     manifest, restore_set = add_set(archive, manifest, 20)
     assert restore_set.rows == 1
-    assert states(concat(list(archive.versions(view(manifest, 35)))), 35) == {}
+    assert states(concat(list(archive.versions(view(archive, manifest, 35)))), 35) == {}
 
 
 def test_an_empty_namespace_has_an_empty_set(tmp_path: Path) -> None:
     archive, manifest = new(tmp_path)
     manifest, restore_set = add_set(archive, manifest, 20)
     assert restore_set.rows == 0
-    assert list(archive.versions(view(manifest, 20))) == []
+    assert list(archive.versions(view(archive, manifest, 20))) == []
 
 
 def test_only_the_segments_that_a_moment_needs_are_read(tmp_path: Path) -> None:
@@ -157,10 +162,10 @@ def test_only_the_segments_that_a_moment_needs_are_read(tmp_path: Path) -> None:
     for n, (effective_at, since) in enumerate([(5, 0), (15, 14), (25, 24), (35, 12)]):
         made = versions([change(n, effective_at, unobserved_since=since)], [n])
         manifest = segment(archive, manifest, made)
-    assert [s.first_offset for s in view(manifest, 20).segments] == [0, 1, 3]
+    assert [s.first_offset for s in view(archive, manifest, 20).segments] == [0, 1, 3]
     manifest, _ = add_set(archive, manifest, 18)
-    assert [s.first_offset for s in view(manifest, 20).segments] == [3]
-    assert [s.first_offset for s in view(manifest, 17).segments] == [0, 1, 3]
+    assert [s.first_offset for s in view(archive, manifest, 20).segments] == [3]
+    assert [s.first_offset for s in view(archive, manifest, 17).segments] == [0, 1, 3]
     assert [s.first_offset for s in changed_after(manifest, 20)] == [2, 3]
 
 
@@ -172,8 +177,8 @@ def test_an_epoch_never_sees_anothers_changes(tmp_path: Path) -> None:
     manifest = replace(manifest, epochs=(replace(EPOCH, resolved_at=15), again))
     # The topic was made anew: offsets begin at 0 again.
     manifest = segment(archive, manifest, versions([change(2, 18)], [0]), epoch=2)
-    assert concat(list(archive.versions(view(manifest, 12)))).columns.digest[:, 3].tolist() == [1]
-    assert concat(list(archive.versions(view(manifest, 30)))).columns.digest[:, 3].tolist() == [2]
+    assert concat(list(archive.versions(view(archive, manifest, 12)))).columns.digest[:, 3].tolist() == [1]
+    assert concat(list(archive.versions(view(archive, manifest, 30)))).columns.digest[:, 3].tolist() == [2]
 
 
 @settings(max_examples=30, deadline=None)
@@ -192,15 +197,15 @@ def test_a_stream_is_sorted_whole_and_never_splits_a_digest(
         made = versions([change(k, 5, bins={"b": bytes(500)}) for k in keys], [first + i for i in range(len(keys))])
         expected += [(k, first + i) for i, k in enumerate(keys)]
         manifest = segment(archive, manifest, made)
-    batches = list(stream(archive.store, view(manifest, 5), batch_bytes=6000))
+    batches = list(stream(archive.store, view(archive, manifest, 5), batch_bytes=6000))
     rows = [(int(b.columns.digest[i, 3]), int(b.offsets[i])) for b in batches for i in range(b.rows)]
     assert rows == sorted(expected)
     ends = [(b.columns.digest[0, 3], b.columns.digest[-1, 3]) for b in batches]
     assert all(a[1] < b[0] for a, b in itertools.pairwise(ends))
-    part = stream(archive.store, view(manifest, 5), digest(low), digest(high), batch_bytes=6000)
+    part = stream(archive.store, view(archive, manifest, 5), digest(low), digest(high), batch_bytes=6000)
     assert [int(d[3]) for b in part for d in b.columns.digest] == [k for k, _ in rows if low <= k < high]
     asked = np.frombuffer(digest(low) + digest(high), np.uint8).reshape(2, 20)
-    some = stream(archive.store, view(manifest, 5), digests=asked)
+    some = stream(archive.store, view(archive, manifest, 5), digests=asked)
     assert [int(d[3]) for b in some for d in b.columns.digest] == [k for k, _ in rows if k in (low, high)]
 
 
@@ -219,6 +224,17 @@ def test_a_set_is_due_at_round_moments_that_are_recoverable(
     resolved_at: int, recoverable_from: int | None, newest: int | None, due: int | None
 ) -> None:
     epoch = replace(EPOCH, resolved_at=resolved_at, recoverable_from=recoverable_from)
-    made = () if newest is None else (RestoreSet(newest, 5, 1, ()),)
-    assert sets.due_at(Manifest("test", 0, 1, epochs=(epoch,), sets=made), 10.0) == due
-    assert sets.due_at(Manifest("test", 0, 1), 10.0) is None
+    made = () if newest is None else (RestoreSet(newest, 5, 1, 0, 0, "", 0, ""),)
+    every = CompactorSettings(set_every_s=10.0)
+    assert due_at(Manifest("test", 0, 1, epochs=(epoch,), sets=made), every) == due
+    assert due_at(Manifest("test", 0, 1), every) is None
+
+
+def test_a_truncation_that_was_found_only_after_the_sets_moment_stays_in_it(tmp_path: Path) -> None:
+    archive, manifest = new(tmp_path)
+    ends = [change(k, 9, op=Op.TRUNCATION, observed_at=seen) for k, seen in ((1, 20), (2, 21))]
+    made = versions([change(1, 5), change(2, 5), *ends], [0, 1, 2, 3])
+    manifest = segment(archive, manifest, made.take(order(made.columns.digest, made.offsets)))
+    _, restore_set = add_set(archive, manifest, 20)
+    kept = concat([v for s in archive.listing(restore_set).segments for v in objects.read(archive.store, s)])
+    assert kept.columns.digest[:, 3].tolist() == [2]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cdc.cli import settings
+from cdc import settings
 
 COMPOSE = (Path(__file__).parents[2] / "docker" / "compose.yaml").read_text()
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cdc.archive.keeps import is_name
 from cdc.clock import parse_rfc3339, rfc3339
 from cdc.errors import NotRecoverable, UsageError
-from cdc.replayer.at import duration_ms, nearest_moments, resolve
+from cdc.replayer.at import duration_ms, instead_in_place, nearest_moments, resolve
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,15 @@ def test_other_words_are_refused_with_what_to_write(text: str) -> None:
     assert "2026-01-31T12:00:00Z" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "text", ["99999999w", "9" * 400 + "d", "1900-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00",
+             "9999-12-31T23:59:59-14:00"],
+)  # fmt: skip
+def test_moments_that_no_record_has_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="1970 to 9999"):
+        resolve(text, WINDOWS, NOON)
+
+
 def test_a_moment_without_a_zone_is_refused_for_that() -> None:
     with pytest.raises(UsageError, match="no time zone"):
         resolve("2026-01-31T11:00:00", WINDOWS, NOON)
@@ -80,6 +90,44 @@ def test_without_any_window_nothing_is_recoverable(text: str) -> None:
         resolve(text, [], NOON)
 
 
+def test_a_moment_that_no_rewind_leads_to_names_those_that_one_does() -> None:
+    said = instead_in_place(NOON - 6 * HOUR, WINDOWS[1:])
+    assert said.startswith(f"Nearest that a rewind leads to: {rfc3339(NOON - 2 * HOUR)}.")
+    assert "--into" in said
+    assert "Nearest" not in instead_in_place(NOON, [])
+
+
 @given(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99))
 def test_durations_add_up(hours: int, minutes: int, seconds: int) -> None:
     assert duration_ms(f"{hours}h{minutes}m{seconds}s") == hours * HOUR + minutes * 60_000 + seconds * 1000
+
+
+def test_many_single_moments_are_told_in_a_few_words() -> None:
+    kept = [Span(NOON - n * 24 * HOUR, NOON - n * 24 * HOUR) for n in range(1, 201)]
+    with pytest.raises(NotRecoverable) as told:
+        resolve(rfc3339(NOON - 36 * HOUR), [*kept, *WINDOWS], NOON)
+    assert f"200 single moments from {rfc3339(kept[-1].start)} to {rfc3339(kept[0].end)}, " in told.value.message
+    assert len(told.value.message) < 300
+    assert rfc3339(kept[1].start) in told.value.hint
+    with pytest.raises(NotRecoverable, match=rfc3339(kept[1].start)):
+        resolve(rfc3339(NOON - 36 * HOUR), [*kept[:3], *WINDOWS], NOON)
+
+
+def test_a_kept_name_is_a_moment_and_an_unknown_one_names_those_that_are_near() -> None:
+    marks = {"before-migration": NOON - HOUR, "before-launch": NOON - 6 * HOUR, "audit": NOON - 7 * HOUR}
+    assert resolve(" before-launch ", WINDOWS, NOON, marks) == NOON - 6 * HOUR
+    assert resolve("1h", WINDOWS, NOON, marks) == resolve("before-migration", WINDOWS, NOON, marks)
+    with pytest.raises(UsageError, match="no mark has this name") as told:
+        resolve("before-lunch", WINDOWS, NOON, marks)
+    assert told.value.hint.startswith("Kept names: before-launch")
+    with pytest.raises(UsageError) as told:
+        resolve("zzz", WINDOWS, NOON, marks)
+    assert told.value.hint == "Kept names: audit, before-launch, before-migration."
+
+
+@given(st.text(max_size=10))
+def test_no_name_of_a_mark_is_any_other_moment(text: str) -> None:
+    if not is_name(text):
+        return
+    with pytest.raises(UsageError):
+        resolve(text, WINDOWS, NOON)

@@ -9,7 +9,7 @@ import pytest
 from cdc.errors import ObjectDamaged, RestoreError, UsageError
 from cdc.replayer.pace import BURST_S, Pace
 from cdc.replayer.parallel import each
-from cdc.replayer.report import Cancelled, Counts, Meter, Refusal, Tally, Watch
+from cdc.replayer.report import Cancelled, Counts, GaveUp, Meter, Refusal, Tally, Watch
 
 
 def test_a_pace_lets_no_more_pass_than_it_was_told() -> None:
@@ -60,6 +60,21 @@ def test_the_first_real_error_stops_the_others_and_is_raised() -> None:
 
     with pytest.raises(ObjectDamaged, match="broken"):
         each(work, range(3), watch, workers=3)
+
+
+@pytest.mark.parametrize("raised", [[Cancelled, GaveUp, Cancelled], [GaveUp, ObjectDamaged, Cancelled]])
+def test_an_error_goes_before_giving_up_and_that_before_being_cancelled_for_it(
+    raised: list[type[BaseException]],
+) -> None:
+    began = threading.Barrier(3)
+
+    def work(n: int) -> None:
+        began.wait(10)
+        raise raised[n]("said")
+
+    with pytest.raises(raised[1]) as caught:
+        each(work, range(3), Watch(), workers=3)
+    assert type(caught.value) is raised[1]
 
 
 def test_a_cancelled_watch_starts_nothing() -> None:

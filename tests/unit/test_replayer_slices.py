@@ -1,5 +1,6 @@
 """Slices of an archive with segments and sets say what the plain rule says of all changes together."""
 
+import json
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,19 +11,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdc.archive import Archive, Epoch, LocalStore, Manifest
+from cdc.archive import Archive, Epoch, LocalStore, Manifest, sets
 from cdc.archive.segments import SegmentWriter
 from cdc.archive.versions import order
+from cdc.clock import rfc3339
 from cdc.codec import to_python
-from cdc.compactor import sets
 from cdc.config import ArchiveSettings, CompactorSettings
-from cdc.errors import NotRecoverable, RestoreError
-from cdc.model import Op
-from cdc.replayer.plan import plan, shard_slices
+from cdc.errors import NotRecoverable
+from cdc.model import END_OF_TIME, Op
+from cdc.replayer.doubts import Doubt, doubts
+from cdc.replayer.plan import Kind, plan, shard_slices
+from cdc.replayer.report import Watch
 from cdc.replayer.slices import Slice, of_clone, of_rewind
-from cdc.replayer.versions import ABSENT, Action, Certainty
+from cdc.replayer.versions import ABSENT, Action, Certainty, for_clone, states
+from cdc.replayer.wanted import Part, Wanted
 from tests.fixtures.versions import change, digest, versions
 
+NEVER_SEEN = 1 << 62
 LOOKS = 4
 SPAN = 10
 ARCHIVE = ArchiveSettings()
@@ -96,8 +101,8 @@ def plain(made: list[Made], key: int, at: int) -> tuple[Made | None, Made | None
     later = [m for m in mine if m.at > at]
     held = until[-1] if until else None
     certainty = Certainty.EXACT
-    if later and later[0].blind < at:
-        certainty = Certainty.PRESUMED if later[0].consecutive else Certainty.FUZZY
+    if blind := [m for m in later if m.blind < at]:
+        certainty = Certainty.PRESUMED if all(m.consecutive for m in blind) else Certainty.FUZZY
     return (held if held and alive(held, at) else None), (mine[-1] if mine else None), certainty
 
 
@@ -133,8 +138,13 @@ def test_a_clone_of_any_moment_is_what_the_rule_says(made: list[Made], set_after
             assert held_moments(parts, Action.WRITE) == {
                 digest(key): held.at for key, (held, _, _) in said.items() if held and alive(held, now)
             }
-            counts = plan(archive, at, now=now).counts
+            named: list[Doubt] = []
+            counts = plan(archive, at, now=now, name=named.extend).counts
             assert counts is not None
+            assert {d.digest: (d.certainty, d.present) for d in named} == {
+                digest(key): (c, held is not None) for key, (held, _, c) in said.items() if c is not Certainty.EXACT
+            }
+            assert all(d.since < at < (d.until or NEVER_SEEN) for d in named)
             assert counts.expired == sum(1 for held, _, _ in said.values() if held and not alive(held, now))
             assert counts.fuzzy == sum(1 for _, _, c in said.values() if c is Certainty.FUZZY)
             assert counts.presumed == sum(1 for _, _, c in said.values() if c is Certainty.PRESUMED)
@@ -180,6 +190,44 @@ def test_the_bodies_of_a_slice_are_those_of_its_rows(made: list[Made], at: int) 
                 assert said["bins"]["n"] == part.versions.columns.effective_at[row]
 
 
+@pytest.mark.parametrize("part", [Part(), Part(digests=(digest(3),)), Part(sets=("none",))])
+@pytest.mark.parametrize("kind", ["clone", "rewind"])
+def test_counting_tells_how_far_it_is_whatever_of_it_is_wanted(tmp_path: Path, part: Part, kind: Kind) -> None:
+    made = [Made(look, key, look * SPAN + 1, Op.WRITE, None, True, 0) for look in range(2) for key in range(6)]
+    archive, _ = archived(str(tmp_path), made, None)
+    steps: list[tuple[int, int, str]] = []
+    watch = Watch(progress=lambda *step: steps.append(step))
+    planned = plan(archive, SPAN, kind, now=SPAN, wanted=Wanted(part), watch=watch)
+    done = [done for done, _, _ in steps]
+    assert done == sorted(done)
+    assert {total for _, total, _ in steps} == {planned.rows}
+    assert done[-1] == planned.rows > 0
+
+
+def test_a_doubt_names_the_record_and_the_interval_in_which_nobody_looked() -> None:
+    said = versions(
+        [
+            change(1, 10, user_key="one"), change(1, 40, op=Op.DELETE, unobserved_since=15),
+            change(2, 10, user_key=b"\x00\x01"),
+            change(3, 50, user_key=3, set=None, consecutive=True, unobserved_since=15),
+            change(4, 10), change(4, END_OF_TIME, op=Op.ASIDE, unobserved_since=12), change(5, 10, op=Op.DELETE),
+        ],
+        [1, 2, 3, 4, 5, 6, 7],
+    )  # fmt: skip
+    at_moment = states(said.columns, 20, 18)
+    part = Slice(said, at_moment, for_clone(at_moment, said.columns, 20))
+    lines = [json.loads(doubt.to_json()) for doubt in doubts(part, 18)]
+    counts = part.counts()
+    assert len(lines) == counts.presumed + counts.fuzzy
+    told = {line.pop("digest"): tuple(line.values()) for line in lines}
+    assert told == {
+        digest(1).hex(): ("orders", "one", "fuzzy", True, rfc3339(15), rfc3339(40)),
+        digest(2).hex(): ("orders", "0001", "presumed", True, rfc3339(18), None),
+        digest(3).hex(): (None, 3, "presumed", False, rfc3339(15), rfc3339(50)),
+        digest(4).hex(): ("orders", None, "fuzzy", True, rfc3339(12), None),
+    }
+
+
 def test_a_rewind_across_a_new_beginning_is_refused_and_says_what_to_do(tmp_path: Path) -> None:
     made = [Made(0, 1, 5, Op.WRITE, None, False, 0)]
     archive, manifest = archived(str(tmp_path / "archive"), made, None)
@@ -187,9 +235,12 @@ def test_a_rewind_across_a_new_beginning_is_refused_and_says_what_to_do(tmp_path
     new = Epoch(number=2, began_at=30, changes_from=1, recoverable_from=32, resolved_at=40, reconciled_at=40)
     archive.commit(replace(manifest, epochs=(old, new)))
     assert plan(archive, 10, now=50).counts is not None
-    with pytest.raises(RestoreError, match="new history") as caught:
+    with pytest.raises(NotRecoverable, match="new history") as caught:
         plan(archive, 10, "rewind", now=50)
-    assert "Clone" in caught.value.hint
+    assert f"a rewind leads to: {rfc3339(32)}. A clone" in caught.value.hint
+    archive.amend(0, lambda m: replace(m, epochs=(old,), changes_kept_from=15))
+    with pytest.raises(NotRecoverable, match="is not recoverable"):
+        plan(archive, 10, "rewind", now=50)
 
 
 def test_an_archive_without_a_base_snapshot_has_no_plan(tmp_path: Path) -> None:

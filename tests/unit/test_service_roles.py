@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from cdc.errors import Fenced
-from cdc.service.roles import Role, run_roles, stop_on_signals
+from cdc.service.roles import LEAVE_S, Role, run_roles, stop_on_signals
 
 
 def test_an_error_of_one_role_stops_the_others_and_is_raised() -> None:
@@ -23,6 +23,25 @@ def test_an_error_of_one_role_stops_the_others_and_is_raised() -> None:
     with pytest.raises(Fenced, match="shard 3"):
         run_roles([Role("waits", waits), Role("fails", fails)], threading.Event())
     assert ended == ["waits"]
+
+
+def test_a_role_that_waits_for_what_does_not_answer_is_left_behind_and_one_at_work_is_not() -> None:
+    answered, stop, ended = threading.Event(), threading.Event(), []
+
+    def waits(_stop: threading.Event) -> None:
+        answered.wait(60)
+
+    def works(stop: threading.Event) -> None:
+        assert stop.wait(10)
+        threading.Event().wait(LEAVE_S * 2)
+        ended.append("works")
+
+    stop.set()
+    try:
+        assert run_roles([Role("waits", waits, lambda: True), Role("works", works)], stop) == ["waits"]
+        assert ended == ["works"]
+    finally:
+        answered.set()
 
 
 def test_a_signal_ends_the_roles_cleanly() -> None:

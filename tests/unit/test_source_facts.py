@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdc.errors import NamespaceUnknown, ProtocolError, SourceError
+from cdc.errors import NamespaceUnknown, SourceError
 from cdc.model import PARTITIONS
 from cdc.source import facts
 from cdc.wire.cluster import Claim, parse_replicas
@@ -71,12 +71,9 @@ def test_any_words_are_facts_or_a_source_error(text: str) -> None:
         lambda: parse_replicas(text),
         lambda: facts.partition_counts({"A1": HEADER + ";test:" + text}, "test", complete=True),
         lambda: facts.partition_counts({"A1": text}, "test", complete=True),
-        lambda: facts.deletion_counters("objects=1;" + text, text, "test"),
-        lambda: facts.truncations({"A1": "objects=1;" + text}, {"A1": "set=a:" + text}, "test"),
-        lambda: facts.set_facts({"A1": "set=a:" + text}),
-        lambda: facts.secondary_indexes("ns=test:" + text, "test"),
-        lambda: facts.udf_names(text),
-        lambda: facts.udf_content("content=" + text),
+        lambda: facts.standing({"A1": said("objects=1;" + text)}, "test", complete=True),
+        lambda: facts.standing({"A1": said(sets="set=a:" + text)}, "test", complete=True),
+        lambda: facts.standing({text: said()}, "test", complete=True),
     ):
         with contextlib.suppress(SourceError):
             assert parse() is not None
@@ -87,43 +84,42 @@ def test_a_namespace_that_a_node_does_not_have_is_unknown() -> None:
         facts.namespace_facts("type=unknown", "nix")
 
 
-def test_deletes_of_every_kind_count_as_deleted() -> None:
-    answer = (
-        "objects=1;current_time=500000000;client_delete_success=1;batch_sub_delete_success=2;client_delete_error=9;"
-        "from_proxy_delete_success=4;deleted_last_bin=8;expired_objects=16;evicted_objects=32"
-    )
-    counters = facts.deletion_counters(answer, "uptime=100;x=y", "test")
-    assert (counters.deleted, counters.expired, counters.evicted) == (15, 16, 32)
-    assert counters.started_ms == (500_000_000 - 100) * 1000 + facts.EPOCH_MS
+SPACE = "objects=9;master_objects=5;tombstones=0;effective_replication_factor=2;current_time=500000000;truncate_lut=5;"
+DELETES = "client_delete_success=1;batch_sub_delete_success=2;client_delete_error=9;from_proxy_delete_success=4;"
+GONE = "client_delete_timeout=64;deleted_last_bin=8;expired_objects=16;evicted_objects=32;truncating=false"
 
 
-def test_the_latest_truncation_that_any_node_knows_holds() -> None:
-    spaces = {"A1": "objects=0;truncate_lut=0", "B2": "objects=0;truncate_lut=5"}
-    sets = {"A1": "ns=t:set=a:truncate_lut=7;ns=t:set=b:truncate_lut=0", "B2": "ns=t:set=a:truncate_lut=6"}
-    found = facts.truncations(spaces, sets, "t")
-    assert found == facts.Truncations(facts.EPOCH_MS + 5, {"a": facts.EPOCH_MS + 7})
+def said(space: str = SPACE + DELETES + GONE, sets: str = "") -> dict[str, str]:
+    partitions = info(lambda p: f"test:{p}:S:A1:0:0:1:0:x")
+    answers = (space, "uptime=100;cluster_key=AB;x=y", sets, partitions)
+    return dict(zip(facts.standing_commands("test"), answers, strict=True))
 
 
-def test_sets_add_up_over_the_nodes() -> None:
-    lines = {
-        "A1": "ns=t:set=a:objects=2:data_used_bytes=9:truncate_lut=0:default-ttl=3;",
-        "B2": "ns=t:set=a:objects=3:default-ttl=3",
-    }
-    assert facts.set_facts(lines) == (facts.SetFacts("a", 5, {"default-ttl": "3"}),)
+def test_a_node_says_its_clock_its_counters_and_its_sets_and_deletes_of_every_kind_count_as_deleted() -> None:
+    sets = "ns=t:set=a:objects=3:truncate_lut=7;ns=t:set=b:objects=1:truncate_lut=0"
+    (node,) = facts.standing({"A1": said(sets=sets)}, "test", complete=True).nodes
+    assert (node.deleted, node.expired, node.evicted) == (79, 16, 32)
+    assert (node.now_ms, node.uptime_s, node.cluster_key) == (500_000_000_000 + facts.EPOCH_MS, 100, "AB")
+    assert (node.copies, node.objects, node.masters) == (2, 9, 5)
+    assert node.sets == {"a": 3, "b": 1}
+    assert node.truncations == facts.Truncations(facts.EPOCH_MS + 5, {"a": facts.EPOCH_MS + 7})
 
 
-def test_indexes_of_other_namespaces_are_left_out() -> None:
-    answer = (
-        "ns=test:indexname=i:set=s:bin=a:type=numeric:indextype=default:context=null:exp=null:state=RW;"
-        "ns=other:indexname=j:set=NULL:bin=b:type=string:indextype=list:context=null:exp=null:state=RW"
-    )
-    assert facts.secondary_indexes(answer, "test") == (
-        facts.SecondaryIndex("i", "s", "a", "numeric", "default", "", ""),
-    )
-    assert facts.secondary_indexes(answer, "other")[0].set == ""
+def test_a_truncation_is_under_way_until_the_node_says_that_it_has_ended() -> None:
+    going = said(sets="ns=t:set=a:objects=3:truncate_lut=7:truncating=true")
+    assert facts.standing({"A1": going}, "test", complete=True).nodes[0].truncations.under_way
+    going = said((SPACE + DELETES + GONE).replace("truncating=false", "truncating=true"))
+    assert facts.standing({"A1": going}, "test", complete=True).nodes[0].truncations.under_way
 
 
-def test_a_module_that_is_not_base_64_is_a_protocol_error() -> None:
-    assert facts.udf_content("type=LUA;content=aGk=;") == b"hi"
-    with pytest.raises(ProtocolError):
-        facts.udf_content("type=LUA;content=a;")
+@settings(max_examples=100)
+@given(
+    st.lists(st.tuples(st.integers(0, PARTITIONS - 1), st.integers(0, 2**31), st.integers(0, 2**31)), max_size=20),
+    st.sampled_from(["A1", "BB9000000000A33", "FFFFFFFFFFFFFFFF"]),
+)
+def test_columns_of_partition_info_are_read_as_their_numbers(lines: list[tuple[int, int, int]], node: str) -> None:
+    rows = [f"test:{p}:S:{node}:{e}:0:{n}:0:x" for p, n, e in lines]
+    answer = ";".join([HEADER, "other:1:S:zz:?:?", *rows])
+    counts = facts.partition_counts({node: answer}, "test", complete=True)
+    assert {p: int(counts.records[p]) for p, _, _ in lines} == {p: n for p, n, _ in lines}
+    assert not counts.settled

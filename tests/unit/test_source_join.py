@@ -69,7 +69,10 @@ def test_filters_nest_and_an_absent_one_is_true_everywhere() -> None:
     assert expressions.both(a, b) == b"\x93\x10" + a + b
 
 
-@pytest.mark.parametrize("wrong", [lambda: expressions.lut_at_least(-1), lambda: expressions.in_sets([])])
+@pytest.mark.parametrize(
+    "wrong",
+    [lambda: expressions.lut_at_least(-1), lambda: expressions.in_sets([]), lambda: expressions.not_in_sets([])],
+)
 def test_a_filter_that_cannot_be_said_is_a_wrong_value(wrong) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=r"negative|no set"):
         wrong()

@@ -99,6 +99,9 @@ def test_a_lost_connection_asks_again_what_was_not_finished(loopback: Start) -> 
 def test_a_busy_server_is_asked_again(loopback: Start, result: int) -> None:
     _, cluster = loopback(lambda n, kind, payload: serve(payload) if n else framed(last(result)))
     assert seen(query(cluster, "test", [5])) == [5]
+    overload = {22: "FORBIDDEN", 9: "TIMEOUT", 18: "DEVICE_OVERLOAD", 83: "QUOTA_EXCEEDED"}
+    assert cluster.busy_answers() == ({overload[result]: 1} if result in overload else {})
+    assert not cluster.busy_answers()
 
 
 def test_partitions_that_nobody_serves_are_named_after_the_last_retry(loopback: Start) -> None:

@@ -1,0 +1,179 @@
+"""One look for deletes at an emulated cluster: what it concludes, and when it must not."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cdc.collector.catalog import Catalog
+from cdc.collector.entries import Entries
+from cdc.collector.reconcile import Doubts, Outcome, Times, read, reconcile
+from cdc.collector.state import ShardState
+from cdc.model import DIGEST_SIZE, U8, Op
+from cdc.source import Source
+from tests.model.edges import DirectCluster, Log, Points, patched
+from tests.model.world import BEGINS, DIGESTS, NAMESPACE, Delete, Pass, Put, StepClock, World
+
+SKEW_MS = 250
+ERROR_MS = 5
+NOBODY: U8 = np.empty((0, DIGEST_SIZE), np.uint8)
+
+
+@dataclass(slots=True)
+class Place:
+    """A world, its one shard's catalog, and nodes' time as it was measured when the world began."""
+
+    world: World
+    source: Source
+    catalog: Catalog
+
+    def times(self, ahead_ms: int = 0) -> Times:
+        """As it was measured when the clocks were this far ahead of the true time; measured anew, as it is."""
+        off = [ahead_ms]
+
+        def measure() -> None:
+            off[:] = [node.now() - self.world.now for node in self.world.emulator.nodes]
+
+        return Times(
+            lambda: self.world.now + min(off) - ERROR_MS, lambda: self.world.now + max(off) + ERROR_MS, SKEW_MS, measure
+        )  # fmt: skip
+
+    def know(self, key: int, *, generation: int = 1, lut: int = BEGINS, void_time: int = 0) -> None:
+        """The catalog has the record in this version."""
+        one = np.frombuffer(DIGESTS[key], np.uint8).reshape(1, -1)
+        put = Entries.of(
+            one, np.array([lut]), np.array([generation], np.int32), np.array([void_time]),
+            np.array([key], np.uint64), np.zeros(1, np.uint16),
+        )  # fmt: skip
+        self.catalog.commit(self.catalog.state, put, NOBODY)
+
+    def swept_until(self, moment: int) -> None:
+        """Everything has been captured, and every delete found, up to the moment."""
+        moments = np.full(len(self.catalog.state.watermark), moment)
+        state = replace(self.catalog.state, watermark=moments, full=moments.copy(), reconciled=moments.copy())
+        self.catalog.commit(state, Entries.empty(), NOBODY)
+
+    def reconcile(self, times: Times | None = None) -> Outcome:
+        """A look at everything; the sweep after it brings what the world has of record 0."""
+        times = times or self.times()
+        before = read(self.source, times)
+        after = read(self.source, times)
+        return reconcile(self.source, {0: self.catalog}, before, after, Doubts.begin(), times, self._sweep)
+
+    def _sweep(self) -> None:
+        state = self.world.history[0][-1]
+        if state.state is not None:
+            self.know(0, lut=state.mark[0], generation=state.mark[1])
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Place]:
+    world, points = World(), Points()
+    patched(monkeypatch, world, Log(points, 1), points, lambda seconds: None, 0)
+    source = Source(DirectCluster(world, points), NAMESPACE, clock=world.clock)  # type: ignore[arg-type]
+    catalog = Catalog.begin(tmp_path / "shard", ShardState.begin(0, 1, BEGINS))
+    made = Place(world, source, catalog)
+    Put(0, 1).happen(world)
+    Put(2, 1).happen(world)
+    made.know(0)
+    made.know(2)
+    made.swept_until(BEGINS + 700)
+    Pass(1_000).happen(world)
+    world.note()
+    yield made
+    catalog.close()
+
+
+def told(outcome: Outcome) -> list[tuple[int, Op, int, int]]:
+    """Which record ended, how, and between which moments (since BEGINS)."""
+    columns = outcome.parcels[0].columns
+    return [
+        (DIGESTS.index(columns.digest[i].tobytes()), Op(columns.op[i]), int(columns.unobserved_since[i]) - BEGINS,
+         int(columns.effective_at[i]) - BEGINS)
+        for i in range(len(columns))
+    ]  # fmt: skip
+
+
+def test_what_a_look_does_not_show_is_told_as_deleted_since_deletes_were_found_last(place: Place) -> None:
+    Delete(0).happen(place.world)
+    place.world.note()
+    outcome = place.reconcile()
+    assert not outcome.unrest
+    assert told(outcome) == [(0, Op.DELETE, 700, 1_000 + ERROR_MS)]
+
+
+@pytest.mark.parametrize("node", [0, 1])
+@pytest.mark.parametrize("step", [-60_000, -2_000, 2_000, 60_000])
+def test_while_a_clock_contradicts_what_was_measured_nothing_is_concluded(place: Place, node: int, step: int) -> None:
+    """Its moments say nothing: the look may hide what has not expired, and the sweep has asked for too little."""
+    Delete(0).happen(place.world)
+    StepClock(node, step).happen(place.world)
+    place.world.note()
+    outcome = place.reconcile()
+    assert outcome.parcels == []
+    assert outcome.unrest == f"the clock of node {place.world.emulator.nodes[node].id} was set"
+
+
+def test_what_is_gone_was_there_until_the_clock_that_is_measured_when_it_is_missed(place: Place) -> None:
+    """A step forward that no second has shown: it was deleted by the clock as it is now."""
+    for node in range(2):
+        StepClock(node, 700).happen(place.world)
+    Delete(0).happen(place.world)
+    place.world.note()
+    assert told(place.reconcile()) == [(0, Op.DELETE, 700, 1_700 + ERROR_MS)]
+
+
+def test_a_record_that_the_sweep_after_a_look_brings_again_has_not_gone(place: Place) -> None:
+    """The look did not show it, so it was away; its next version says so by its blind interval."""
+    Delete(0).happen(place.world)
+    place.world.note()
+    sweep = place._sweep
+
+    def comes_again() -> None:
+        Put(0, 1).happen(place.world)
+        place.world.note()
+        sweep()
+
+    times = place.times()
+    before, after = read(place.source, times), read(place.source, times)
+    outcome = reconcile(place.source, {0: place.catalog}, before, after, Doubts.begin(), times, comes_again)
+    assert told(outcome) == []
+    assert place.catalog.counts().sum() == 2
+
+
+def set_back(place: Place, ms: int) -> Times:
+    """All clocks are set back, and measured anew."""
+    for node in range(2):
+        StepClock(node, -ms).happen(place.world)
+    place.world.note()
+    return place.times(-ms)
+
+
+def test_what_goes_after_clocks_were_set_back_goes_after_what_was_captured(place: Place) -> None:
+    """Up to the watermark it was there, whatever the clock shows now."""
+    times = set_back(place, 60_000)
+    Delete(0).happen(place.world)
+    place.world.note()
+    assert told(place.reconcile(times)) == [(0, Op.DELETE, 700, 701)]
+
+
+def test_what_clocks_that_were_set_back_show_again_is_not_told_as_expired(place: Place) -> None:
+    Put(6, 1, 20).happen(place.world)
+    void_time = BEGINS + 21_000
+    place.know(6, lut=BEGINS + 1_000, void_time=void_time)
+    Pass(30_000).happen(place.world)
+    place.swept_until(BEGINS + 30_700)
+    times = set_back(place, 20_000)
+    assert told(place.reconcile(times)) == []
+    Pass(20_000).happen(place.world)
+    assert told(place.reconcile(times)) == [(6, Op.EXPIRY, 21_000, 21_000)]
+
+
+@pytest.mark.parametrize(("now", "seen"), [(2_000, 2_000), (1_001, 1_001), (1_000, 1_001), (-50_000, 1_001)])
+def test_whatever_is_seen_is_seen_after_every_watermark(place: Place, now: int, seen: int) -> None:
+    state = place.catalog.state
+    watermark = state.watermark.copy()
+    watermark[7] = BEGINS + 1_000
+    assert replace(state, watermark=watermark).seen(BEGINS + now) == BEGINS + seen
