@@ -99,6 +99,9 @@ class Transaction:
             refused = high - length_hint(left) - 1
             self._make_room()
             return refused
+        except KafkaException as error:
+            self._explain(error)
+            raise
         return high
 
     def aside(self, shard: int, digest: bytes, message: bytes, reason: str, observed_at: int) -> None:
@@ -181,6 +184,9 @@ class Transaction:
                     break
                 except BufferError:
                     self._make_room()
+                except KafkaException as error:
+                    self._explain(error)
+                    raise
         self._written += 1
 
     def _make_room(self) -> None:
@@ -192,6 +198,19 @@ class Transaction:
             self._raise_failed()
             if time.monotonic() > deadline:
                 raise BrokerUnreachable(f"no message was acknowledged within {self._settings.timeout_s:g} s")
+
+    def _explain(self, error: KafkaException) -> None:
+        """Raise what made the client take no more messages, where that is why it refused one.
+
+        Once a message has failed, librdkafka refuses the next ones for the state of the transaction alone, and may do
+        so before it was asked for the report that has the reason.
+        """
+        if error.args[0].code() != Code._STATE:
+            return
+        deadline = time.monotonic() + self._settings.timeout_s
+        while self._failed is None and len(self._producer) and time.monotonic() < deadline:
+            self._producer.poll(0.1)
+        self._raise_failed()
 
     def _reported(self, error: Code | None, message: Message) -> None:
         if error is not None:

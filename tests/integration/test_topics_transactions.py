@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from cdc.errors import BrokerUnreachable, Fenced, TopicMismatch
 from cdc.model import I64, U8, Bodies
 from cdc.topics import ChangeReader, Kind, Membership, Progress, ProgressReader, Publisher, Topics
 from cdc.topics.client import producer_config
+from cdc.topics.publisher import Transaction
 
 NOW = int(time.time() * 1000)
 T = TypeVar("T")
@@ -139,6 +140,33 @@ def test_a_message_that_the_broker_refuses_undoes_the_transaction(
     random = np.random.default_rng(1).bytes
     with pytest.raises(TopicMismatch, match="MSG_SIZE_TOO_LARGE"):
         publish(publisher, 0, 1, random(100_000), random(3_000_000), random(100_000))
+    publish(publisher, 0, 2, b"seen")
+    assert committed(kafka_settings, topics, 1) == [b"seen"]
+
+
+def test_what_the_client_refuses_for_an_earlier_message_is_told_by_that_message_s_reason(
+    kafka_settings: KafkaSettings, topics: Topics, publisher: Publisher
+) -> None:
+    limit(kafka_settings, topics.changes, 2_000_000)
+
+    def one(tx: Transaction) -> bool:
+        with suppress(BufferError):
+            tx._producer.produce(topics.changes, b"next", partition=0)
+        return False
+
+    def late(step: Callable[[Transaction], None]) -> None:
+        with publisher.transaction() as tx:
+            tx.changes(0, bodies(np.random.default_rng(1).bytes(3_000_000)), digests(1), NOW)
+            with pytest.raises(KafkaException, match="_STATE"):  # nobody polls, so the report waits
+                until(lambda: one(tx), bool)
+            step(tx)
+
+    for step in (
+        lambda tx: tx.changes(0, bodies(b"more"), digests(1), NOW),
+        lambda tx: tx.progress(progress(0, 1)),
+    ):
+        with pytest.raises(TopicMismatch, match="MSG_SIZE_TOO_LARGE"):
+            late(step)
     publish(publisher, 0, 2, b"seen")
     assert committed(kafka_settings, topics, 1) == [b"seen"]
 
