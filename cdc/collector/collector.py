@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from threading import Event
 from types import TracebackType
 from typing import Self
@@ -199,32 +201,32 @@ class Collector:
             session.look_at_metadata()
         began = time.monotonic()
         before = read_before(session.source, session.times) if reconciling else None
-        look = self._sweep_all()
+        # What nodes say after the sweep they are asked while Kafka takes in what it brought.
+        look = self._sweep_all(partial(read, session.source, session.times) if reconciling else None)
         session.sparing.swept(look.records)
         self._rate = look.size / max(self._own.sweep_every_s, time.monotonic() - began)
         overlooked = missed(session.catalogs, session.doubts)
         if len(overlooked):
             self.stats.note(f"no sweep has brought a record of {len(overlooked)} partitions: they are read in full")
             self._finish(self._full_look(Kind.AUDIT, overlooked.tolist(), rests=False))
-        if before is not None:
-            self._reconcile(before, began)
+        if before is not None and look.said is not None:
+            self._reconcile(before, look.said, began)
         self.stats.stands(session.catalogs)
 
-    def _sweep_all(self) -> Look:
+    def _sweep_all(self, afterwards: Callable[[], Reading] | None = None) -> Look:
         """Sweep every shard whose base snapshot is complete."""
         ready = (partitions_of(s, self._own.shards) for s, c in sorted(self._session.catalogs.items()) if c.state.based)
         based: I64 = np.concatenate([np.arange(p.start, p.stop, dtype=np.int64) for p in ready])
-        look = Look(Kind.SWEEP, based, self._sweep_pace())
+        look = Look(Kind.SWEEP, based, self._sweep_pace(), afterwards=afterwards)
         self._finish(look)
         return look
 
-    def _reconcile(self, before: Reading, began: float) -> None:
+    def _reconcile(self, before: Reading, after: Future[Reading], began: float) -> None:
         """Find what was deleted until `before` was read, at `began`. While the cluster is restless nothing is found,
         and every sweep tries again."""
         session, looked = self._session, time.monotonic()
-        after = read(session.source, session.times)
         outcome = reconcile(
-            session.source, session.catalogs, before, after, session.doubts, session.times,
+            session.source, session.catalogs, before, after.result(), session.doubts, session.times,
             lambda: self._session.sparing.swept(self._sweep_all().records),
         )  # fmt: skip
         if outcome.parcels:

@@ -5,8 +5,10 @@ writing then overlap. A piece that was read but not published does not count.
 """
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +23,8 @@ from cdc.topics.progress import Kind
 class Look:
     """What is left of a look: `remaining` partitions, ascending. `size` counts the bytes of contents that it has
     brought, and `records` the records. One that `rests` spares the source between its pieces: the next is `due` at a
-    moment of `time.monotonic`."""
+    moment of `time.monotonic`. `afterwards` is asked, by the thread beside, once everything was read: what it has to
+    say is `said`."""
 
     kind: Kind
     remaining: I64
@@ -30,6 +33,8 @@ class Look:
     records: int = 0
     rests: bool = False
     due: float = 0.0
+    afterwards: Callable[[], Any] | None = None
+    said: Future[Any] | None = None
     _began: float = field(default_factory=time.monotonic)
     _started_at: int = 0
     _ahead: Future[Piece] | None = None
@@ -53,6 +58,8 @@ class Look:
         may = self.kind == Kind.SWEEP or (self.kind == Kind.BASE and session.sparing.reads_ahead)
         ahead = len(left) and may
         self._ahead = session.beside.submit(self._read, session, self._next(left)) if ahead else None
+        if not len(left) and self.afterwards is not None:
+            self.said = session.beside.submit(self.afterwards)
         session.deliver(parcels(piece, session.catalogs, session.allowance, session.stats))
         self.remaining, self.size, self.records = left, self.size + size, self.records + len(piece.observed)
         if not len(left):

@@ -128,17 +128,17 @@ def _partition_columns(node: str, answer: str, namespace: str) -> list[I64]:
     """_COLUMNS of the namespace's lines. A whole column is read at a time: there are thousands of lines a node."""
     header, _, rest = answer.partition(";")
     names = header.split(":")
-    start = namespace + ":"
-    data = ";".join(line for line in rest.split(";") if line.startswith(start)).encode("latin-1", "replace")
-    text = np.frombuffer(data, np.uint8)
+    if missing := [name for name in _COLUMNS if name not in names]:
+        raise ProtocolError(f"partition-info of node {node} lacks {missing}: {header[:200]!r}")
+    mine = _lines_of(namespace, rest)
+    text = np.frombuffer(mine.encode("latin-1", "replace"), np.uint8)
     ends = np.append(np.flatnonzero((text == _COLON) | (text == _SEMICOLON)), len(text))
     starts = np.concatenate([[0], ends[:-1] + 1])
     if not len(text):
         ends = starts = ends[:0]
-    if missing := [name for name in _COLUMNS if name not in names]:
-        raise ProtocolError(f"partition-info of node {node} lacks {missing}: {header[:200]!r}")
     lines = len(ends) // len(names)
-    if lines * len(names) != len(ends) or np.any(text[ends[len(names) - 1 : -1 : len(names)]] != _SEMICOLON):
+    whole = lines * len(names) == len(ends) and np.all(text[ends[len(names) - 1 : -1 : len(names)]] == _SEMICOLON)
+    if not whole or mine.count(f";{namespace}:") != max(lines - 1, 0):
         raise ProtocolError(f"partition-info of node {node} has lines unlike its columns {header[:200]!r}")
     columns = []
     for name in _COLUMNS:
@@ -150,6 +150,14 @@ def _partition_columns(node: str, answer: str, namespace: str) -> list[I64]:
     return columns
 
 
+def _lines_of(namespace: str, lines: str) -> str:
+    """Where the lines of a namespace stand: a server tells of one namespace after the other."""
+    every, start = ";" + lines, f";{namespace}:"
+    first, last = every.find(start), every.rfind(start)
+    end = every.find(";", last + 1)
+    return every[first + 1 : end if end >= 0 else len(every)] if first >= 0 else ""
+
+
 def _numbers_at(text: U8, starts: I64, ends: I64, base: int) -> I64 | None:
     """The numbers that stand between the places, modulo 2^64; None where one is none."""
     width = ends - starts
@@ -159,11 +167,11 @@ def _numbers_at(text: U8, starts: I64, ends: I64, base: int) -> I64 | None:
         return None
     out = np.zeros(len(width), np.int64)
     for i in range(int(width.max())):
-        there = np.flatnonzero(i < width)
-        digit = _DIGIT[text[starts[there] + i]]
-        if np.any(digit >= base):
+        there = i < width
+        digit = _DIGIT[text[np.minimum(starts + i, len(text) - 1)]]
+        if np.any(there & (digit >= base)):
             return None
-        out[there] = out[there] * base + digit
+        out = np.where(there, out * base + digit, out)
     return out
 
 
