@@ -32,7 +32,12 @@ What would break step 2, and how it is met:
   cluster's key, which every change of members makes anew, by a counter that went down, and by an uptime that lags
   behind the time that passed; a node of the same name that took another's place shows by the same.
 - A record has expired or is truncated, and is still counted until the server purges it. A partition in which we have
-  told an expiry is *hazy*: it is looked at, until its count equals the number of records that the look shows. A
+  told an expiry is *hazy*: it is looked at, until its count equals the number of records that the look shows. So is
+  every partition when sweeps were too far apart to show each version (`Doubts.swept`): one that came and expired in
+  between counts, and where it took the place of a known one that seems to be there still. But not where the counts
+  agree, and nothing has gone since everything was last known to be there, nor was a record's life made shorter
+  (`quiet_since`): a known record that expired unseen would have moved the latter, and one that came unseen and is
+  hidden makes N larger than |K|, which only a delete could have made up for. A
   truncation is a disturbance, at every node by itself, until the last of its records has been removed.
 - A counter moves when a delete is answered, which with replicas is after the record has gone. So the second reading's
   count must not lie below |K| either (it cannot, where the argument holds). What is left: in one partition a record was
@@ -137,6 +142,11 @@ class Reading:
         """Undisturbed, and no record went in between."""
         return self.undisturbed_since(earlier) and _gone(self) == _gone(earlier)
 
+    def quiet_since(self, earlier: Self) -> bool:
+        """Nothing went in between, and no write made a record's life shorter."""
+        before = {node.name: node.shortened for node in earlier.nodes}
+        return self.nothing_gone_since(earlier) and all(node.shortened == before[node.name] >= 0 for node in self.nodes)
+
     def only_evicted_since(self, earlier: Self) -> bool:
         """Undisturbed, some records were evicted in between, and none was deleted. Some may have expired."""
         before = {node.name: node for node in earlier.nodes}
@@ -171,13 +181,18 @@ def proven(before: Reading, after: Reading, catalogued: I64, hazy: Bool, scope: 
     """Which partitions are proven up to `before.at`, (4096,). `catalogued` are the catalog's counts of them after a
     sweep that began after `before` was read (-1 for those of another worker); `after` was read after that sweep."""
     none: Bool = np.zeros(len(catalogued), np.bool_)
-    if not after.nothing_gone_since(before):
+    if not after.nothing_gone_since(before) or not (scope.everything or not np.any(hazy)):
         return none
+    return agreeing(before, after, catalogued, scope) & ~hazy
+
+
+def agreeing(before: Reading, after: Reading, catalogued: I64, scope: Scope) -> Bool:
+    """Of which partitions counts and catalog agree, (4096,); of a scope of sets all do or none. See `proven`."""
     if scope.everything:
-        out: Bool = (before.counts == catalogued) & (after.counts >= catalogued) & ~hazy
+        out: Bool = (before.counts == catalogued) & (after.counts >= catalogued)
         return out
-    whole = not np.any(hazy) and bool((catalogued >= 0).all())
-    return ~none if whole and before.records_in(scope) == int(catalogued.sum()) else none
+    same = bool((catalogued >= 0).all()) and before.records_in(scope) == int(catalogued.sum())
+    return np.full(len(catalogued), same, np.bool_)
 
 
 def cleared(before: Reading, after: Reading, final: Reading, looked: Bool, shown: I64, scope: Scope) -> Bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from cdc.collector.catalog import Catalog
-from cdc.collector.deletes import Reading, absent, altered, cleared, ends_of, proven, unknown
+from cdc.collector.deletes import Reading, absent, agreeing, altered, cleared, ends_of, proven, unknown
 from cdc.collector.entries import ASIDE, Entries, Keys, digests_of, find, key_order, keys_of
 from cdc.collector.publish import Parcel
 from cdc.collector.state import ShardState
@@ -53,16 +53,18 @@ class Times:
 class Doubts:
     """What is remembered from one reconciling to the next; all of it is doubted at the start.
 
-    `hazy[p]`: partition p's count proves nothing until a look has shown as many records. `suspects`: digests that a
-    look has shown and the catalog did not have, `altered`: what it had of those that were shown with another
-    generation; a sweep that does not bring them has missed them: a node that came back may have brought an older
-    version, and it stands where the cluster takes the higher generation for the newer one. `last` is the last
-    reading of all, `sure` the one after which every record then catalogued has been shown or proven to be there.
+    `hazy[p]`: partition p's count proves nothing until a look has shown as many records; `apart`: sweeps since the
+    last reconcile were too far apart to show every version. `suspects`: digests that a look has shown and the catalog
+    did not have, `altered`: what it had of those that were shown with another generation; a sweep that does not bring
+    them has missed them: a node that came back may have brought an older version, and it stands where the cluster takes
+    the higher generation for the newer one. `last` is the last reading of all, `sure` the one after which every record
+    then catalogued has been shown or proven to be there.
     """
 
     hazy: Bool
     suspects: U8
     altered: Entries = field(default_factory=Entries.empty)
+    apart: bool = False
     last: Reading | None = None
     sure: Reading | None = None
 
@@ -79,8 +81,7 @@ class Doubts:
         further apart the second may miss what was written after the first with a short TTL. Until it is purged such a
         record counts, and seems to be there as it was known before.
         """
-        if before is None or until // 1000 - before // 1000 > 1:
-            self.hazy[:] = True
+        self.apart = self.apart or before is None or until // 1000 - before // 1000 > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ def reconcile(
     deletes that were found before. Raises SourceError, and what `sweep` raises.
     """
     if doubts.last is None or not after.undisturbed_since(doubts.last):
-        doubts.hazy[:] = True
+        doubts.hazy[:], doubts.sure = True, None
     doubts.last = after
     ready = {shard: c for shard, c in catalogs.items() if c.state.based}
     unrest = after.unrest_since(before)
@@ -138,6 +139,10 @@ def reconcile(
     catalogued = np.full(PARTITIONS, -1, np.int64)
     for catalog in ready.values():
         catalogued[_slice(catalog.state)] = catalog.counts()
+    if doubts.apart:
+        quiet = doubts.sure is not None and after.quiet_since(doubts.sure)
+        doubts.hazy |= ~agreeing(before, after, catalogued, source.scope) if quiet else np.True_
+        doubts.apart = False
     doubtful = ~proven(before, after, catalogued, doubts.hazy, source.scope) & (catalogued >= 0)
     doubted = np.flatnonzero(doubtful)
     found = np.full(PARTITIONS, before.at - times.skew_ms, np.int64)

@@ -42,8 +42,10 @@ class NodeStanding:
     `now_ms` is its clock and `uptime_s` how long it runs, both cut to seconds. `cluster_key` is another after every
     change of the cluster's members, a restart included. `deleted`, `expired` and `evicted` are sums of counters that
     move when a record goes; a restart resets them. They tell that something went, not how many: an operation that was
-    proxied counts at two nodes. `copies` is the replication factor in effect; `objects` are all records here, `masters`
-    those of them that the node is master of, `sets` the records by set, which counts copies too.
+    proxied counts at two nodes. `shortened` counts writes that brought a record's void time forward (the server's
+    `as_record_advance_void_time`); -1 where the server does not say. `copies` is the replication factor in effect;
+    `objects` are all records here, `masters` those of them that the node is master of, `sets` the records by set, which
+    counts copies too.
     """
 
     name: str
@@ -53,6 +55,7 @@ class NodeStanding:
     deleted: int
     expired: int
     evicted: int
+    shortened: int
     truncations: Truncations
     copies: int
     objects: int
@@ -188,6 +191,9 @@ def standing_commands(namespace: str) -> tuple[str, ...]:
     return f"namespace/{namespace}", "statistics", f"sets/{namespace}", "partition-info"
 
 
+_SHORTENED = "ttl_reductions_applied"
+
+
 def _node_standing(name: str, said: Mapping[str, str], namespace: str) -> NodeStanding:
     space, node, _, _ = (said.get(command, "") for command in standing_commands(namespace))
     found, general = namespace_facts(space, namespace), pairs(node)
@@ -204,6 +210,7 @@ def _node_standing(name: str, said: Mapping[str, str], namespace: str) -> NodeSt
         + (number(found, "deleted_last_bin") if "deleted_last_bin" in found else 0),
         expired=number(found, "expired_objects"),
         evicted=number(found, "evicted_objects"),
+        shortened=number(found, _SHORTENED) if _SHORTENED in found else -1,
         truncations=Truncations(
             _since_1970(number(found, "truncate_lut")),
             cut,

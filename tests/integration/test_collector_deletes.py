@@ -61,6 +61,23 @@ def test_finding_nothing_costs_a_request_a_node_before_and_after_a_sweep_and_no_
     assert scene.of(7).op.tolist() == [Op.WRITE, Op.DELETE]
 
 
+def test_sweeps_that_are_far_apart_find_nothing_without_a_look_unless_a_life_was_shortened(
+    scene: Scene, asked: list[Any]
+) -> None:
+    for i in range(20):
+        scene.put(i, i)
+    with scene.collector() as collector:
+        collector.run_once()
+        collector.run_once()
+        for shortened in (False, True):
+            if shortened:
+                scene.put(7, 8, ttl=1)
+            asked.clear()
+            collector._session.swept_at = None  # nobody knows how long ago that was
+            collector._sweep(reconciling=True, sharp=True)
+            assert bool(looks(asked)) == shortened
+
+
 @pytest.mark.parametrize("kind", ["include", "exclude"])
 def test_a_scope_of_sets_is_proven_by_what_the_server_counts_of_them(scene: Scene, asked: list[Any], kind: str) -> None:
     inside = scene.set_name if kind == "include" else "cdct-outside"

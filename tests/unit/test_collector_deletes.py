@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdc.collector.deletes import Reading, cleared, ends_of, proven
+from cdc.collector.deletes import Reading, agreeing, cleared, ends_of, proven
 from cdc.collector.entries import ASIDE, Entries
 from cdc.model import PARTITIONS, Op
 from cdc.source import NodeStanding, Scope, Truncations
@@ -15,7 +15,7 @@ from cdc.source import NodeStanding, Scope, Truncations
 NOW = 1_700_000_000_000
 ALL = Scope()
 CLEAR = np.zeros(PARTITIONS, np.bool_)
-NODE = NodeStanding("A", NOW, 1000, "K", 0, 0, 0, Truncations(0, {}), 1, 0, 0, 0, {})
+NODE = NodeStanding("A", NOW, 1000, "K", 0, 0, 0, 0, Truncations(0, {}), 1, 0, 0, 0, {})
 
 
 def of(count: int) -> np.ndarray:
@@ -123,6 +123,33 @@ def test_a_proven_partition_hides_no_delete_whatever_came_and_went(
     mine = np.append([known], np.zeros(PARTITIONS - 1, np.int64))
     if proven(before, after, mine, CLEAR, Scope(include=("s",)) if scoped else ALL)[0]:
         assert catalogued <= at_reading
+
+
+@given(st.sets(st.integers(0, 9)), st.sets(st.integers(0, 9)), st.integers(0, 3), st.integers(0, 3), st.booleans())
+@settings(max_examples=400)
+def test_since_nothing_went_and_no_life_was_shortened_equal_counts_leave_no_known_record_that_is_over(
+    deleted: set[int], shortened: set[int], unseen: int, seen: int, scoped: bool
+) -> None:
+    """Ten known records: some were deleted, some got a shorter life that is over; others came and expired before any
+    sweep showed them, and others came and were shown. What has expired still counts."""
+    known, there = 10 + seen, 10 - len(deleted) + unseen + seen
+    gone = replace(
+        NODE, deleted=len(deleted), shortened=len(shortened), objects=there, masters=there, sets={"s": there}
+    )
+    counts = np.append([there], np.zeros(PARTITIONS - 1, np.int64))
+    before, after = (replace(reading(at, gone), counts=counts) for at in (1, 2))
+    mine = np.append([known], np.zeros(PARTITIONS - 1, np.int64))
+    agree = agreeing(before, after, mine, Scope(include=("s",)) if scoped else ALL)
+    if after.quiet_since(reading(0)) and agree[0]:
+        assert not deleted
+        assert not shortened
+        assert not unseen
+
+
+def test_of_a_server_that_does_not_count_shortened_lives_nothing_is_quiet() -> None:
+    assert reading(2).quiet_since(BEFORE)
+    silent = replace(NODE, shortened=-1)
+    assert not reading(2, silent).quiet_since(reading(1, silent))
 
 
 PLACES = st.dictionaries(st.integers(0, 12), st.tuples(st.integers(0, 2), st.booleans()), max_size=13)
