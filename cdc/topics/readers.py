@@ -1,10 +1,12 @@
 """Reading committed changes and progress from given offsets on, in order, without ever jumping over a gap."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from confluent_kafka import Consumer, Message, TopicPartition
@@ -20,14 +22,20 @@ from cdc.topics.progress import Progress
 
 BATCH = 10_000
 MAX_BYTES = 16 << 20
-CALL = 1_000
-"""Messages of one call to the client: its queue is bounded in bytes, what it hands over is not."""
+CALL = 100
+"""Messages of one call to the client at the most. Few, because then they are still in the processor's cache when they
+are taken apart and freed: a thousand at a time cost half as much again."""
+LARGE = 1 << 20
+"""Bytes that a message is thought to have while none has come."""
 ANSWER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Consecutive committed changes of one shard: their Kafka offsets and timestamps, and their bodies, unframed."""
+    """Consecutive committed changes of one shard: their Kafka offsets and timestamps, and their bodies, unframed.
+
+    There are no timestamps where they were not asked for.
+    """
 
     shard: int
     offsets: I64
@@ -56,6 +64,7 @@ class _Reader:
         self._positions = dict(positions)
         self._trouble: list[Code] = []
         self._ends: dict[int, int] = {}
+        self._typical = LARGE
         config = reader_config(settings, f"{topics.prefix}.{topics.namespace}.readers")
         config |= {"enable.partition.eof": True, "error_cb": self._troubled}
         with mapped(f"read {topic}"):
@@ -85,35 +94,51 @@ class _Reader:
         """Leave Kafka."""
         self._consumer.close()
 
-    def _messages(self, timeout_s: float, max_records: int, max_bytes: int = MAX_BYTES) -> list[Message]:
-        """Up to `max_records` messages, waiting up to `timeout_s` for the first; no more after `max_bytes` of them."""
+    def _take(self, timeout_s: float, max_records: int, max_bytes: int, take: Callable[[list[Message]], int]) -> None:
+        """Give messages to `take` as they come, which says how many bytes they have: up to `max_records`, and no more
+        after `max_bytes`. Waits up to `timeout_s` for the first."""
         deadline = time.monotonic() + timeout_s
-        good: list[Message] = []
-        size = 0
-        while len(good) < max_records and size < max_bytes:
-            wait = 0.0 if good else max(0.0, deadline - time.monotonic())
-            with mapped(f"read {self._topic}"):
-                batch = self._consumer.consume(min(CALL, max_records - len(good)), min(wait, 0.1))
-            for message in batch:
-                error = message.error()
-                if error is None:
-                    good.append(message)
-                    size += len(message.value() or b"")
-                elif error.code() == Code._PARTITION_EOF:
-                    self._ends[int(message.partition() or 0)] = int(message.offset() or 0)
-                elif error.code() in LOST:
-                    raise self._lost(message)
-                else:
-                    problem = failure(error, f"read {self._topic}")
-                    if not isinstance(problem, BrokerUnreachable):
-                        raise problem
-                    self._trouble.append(error)
-            if not batch and (good or time.monotonic() >= deadline):
+        left, room = max_records, max_bytes
+        while left > 0 and room > 0:
+            wait = 0.0 if left < max_records else max(0.0, deadline - time.monotonic())
+            batch = self._consume(min(left, self._call(room)), min(wait, 0.1))
+            good = self._good(batch) if any(map(Message.error, batch)) else batch
+            if good:
+                size = take(good)
+                self._typical = size // len(good) + 1
+                left, room = left - len(good), room - size
+            if not batch and (left < max_records or time.monotonic() >= deadline):
                 break
-        if good:
+        if left < max_records:
             self._trouble.clear()
         elif self._trouble:
             self._ask()
+
+    def _call(self, room: int) -> int:
+        """How many messages to ask for while there is room for so many bytes. The client's queue is bounded in bytes,
+        what it hands over is not."""
+        return max(1, min(CALL, room // self._typical))
+
+    def _consume(self, most: int, wait_s: float) -> list[Message]:
+        with mapped(f"read {self._topic}"):
+            return self._consumer.consume(most, wait_s)
+
+    def _good(self, batch: list[Message]) -> list[Message]:
+        """The messages of a batch that are none of the client's events; those are noted, or raised."""
+        good = []
+        for message in batch:
+            error = message.error()
+            if error is None:
+                good.append(message)
+            elif error.code() == Code._PARTITION_EOF:
+                self._ends[int(message.partition() or 0)] = int(message.offset() or 0)
+            elif error.code() in LOST:
+                raise self._lost(message)
+            else:
+                problem = failure(error, f"read {self._topic}")
+                if not isinstance(problem, BrokerUnreachable):
+                    raise problem
+                self._trouble.append(error)
         return good
 
     def _troubled(self, error: Code) -> None:
@@ -138,30 +163,83 @@ class ChangeReader(_Reader):
     def __init__(self, settings: KafkaSettings, topics: Topics, positions: Mapping[int, int]) -> None:
         super().__init__(settings, topics, topics.changes, positions)
 
-    def read(self, timeout_s: float, max_records: int = BATCH, max_bytes: int = MAX_BYTES) -> list[Chunk]:
+    def read(
+        self, timeout_s: float, max_records: int = BATCH, max_bytes: int = MAX_BYTES, *, timestamps: bool = True
+    ) -> list[Chunk]:
         """What has come: at most one chunk a shard, none when nothing came in time.
 
-        Reading ends once `max_bytes` have come, with what one call to the client brings beyond them.
+        Reading ends once `max_bytes` have come. They are exceeded by no more than one message, if messages are alike;
+        if not, by what is larger in the last `CALL` of them. Whoever needs no `timestamps` is spared asking each
+        message for its own.
 
         Raises OffsetsLost when the position was removed by retention, BodyDamaged for a message that is not a change
         of this schema, BrokerUnreachable when no broker answered; call again and it goes on.
         """
-        by_shard: dict[int, list[Message]] = {}
-        for message in self._messages(timeout_s, max_records, max_bytes):
-            by_shard.setdefault(message.partition(), []).append(message)  # type: ignore[arg-type]
-        return [self._chunk(shard, messages) for shard, messages in by_shard.items()]
+        gathered: defaultdict[int, _Gathered] = defaultdict(_Gathered)
 
-    def _chunk(self, shard: int, messages: list[Message]) -> Chunk:
-        values = [message.value() or b"" for message in messages]
-        offsets = np.fromiter((message.offset() for message in messages), np.int64, len(messages))
-        timestamps = np.fromiter((message.timestamp()[1] for message in messages), np.int64, len(messages))
-        ends = np.zeros(len(values) + 1, np.int64)
-        np.cumsum(np.fromiter(map(len, values), np.int64, len(values)), out=ends[1:])
-        framed = Bodies(np.frombuffer(b"".join(values), np.uint8), ends)
+        def take(messages: list[Message]) -> int:
+            shards = [shard or 0 for shard in map(Message.partition, messages)]
+            if len(set(shards)) == 1:
+                return gathered[shards[0]].add(messages, timestamps)
+            size = 0
+            for one in dict.fromkeys(shards):
+                mine = [message for message, shard in zip(messages, shards, strict=True) if shard == one]
+                size += gathered[one].add(mine, timestamps)
+            return size
+
+        self._take(timeout_s, max_records, max_bytes, take)
+        # Each lot leaves as it is put together, for memory.
+        return [self._chunk(shard, gathered.pop(shard)) for shard in list(gathered)]
+
+    def _chunk(self, shard: int, lot: "_Gathered") -> Chunk:
+        offsets = np.concatenate([np.asarray(span, np.int64) for span in lot.offsets])
+        ends = np.zeros(len(offsets) + 1, np.int64)
+        np.cumsum(np.frombuffer(lot.sizes, np.int64), out=ends[1:])
+        framed = Bodies(np.frombuffer(lot.joined(), np.uint8), ends)
         where = f"{self._topic}, partition {shard}, offset "
         bodies = framing.unframe(framed, "change", lambda row: where + str(offsets[row]))
         self._positions[shard] = int(offsets[-1]) + 1
-        return Chunk(shard, offsets, timestamps, bodies)
+        return Chunk(shard, offsets, np.array(lot.timestamps, np.int64), bodies)
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """What has come of one shard. Neither the client's message objects are kept nor their values one by one: they take
+    more memory than small bodies, and are cheapest to free while they are in the processor's cache."""
+
+    parts: list[bytes] = field(default_factory=list)
+    sizes: "array[int]" = field(default_factory=lambda: array("q"))
+    offsets: list[Sequence[int]] = field(default_factory=list)
+    timestamps: list[int] = field(default_factory=list)
+
+    def add(self, messages: list[Message], timestamps: bool) -> int:
+        """Messages that follow those before; how many bytes they have."""
+        values: list[Any] = list(map(Message.value, messages))
+        if not all(values):  # a tombstone is a change of no bytes: whoever looks at it refuses it
+            values = [value or b"" for value in values]
+        self.parts.append(b"".join(values))
+        self.sizes.extend(map(len, values))
+        self._add_offsets(messages)
+        if timestamps:
+            self.timestamps += [message.timestamp()[1] for message in messages]
+        return len(self.parts[-1])
+
+    def joined(self) -> bytes:
+        """All bytes, which leave this."""
+        whole = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+        self.parts.clear()
+        return whole
+
+    def _add_offsets(self, messages: list[Message]) -> None:
+        # Of one partition offsets only ever ascend. So where the first and the last are as far apart as there are
+        # messages, none is left out between them; elsewhere markers of transactions, or aborted ones, are.
+        first, last = int(messages[0].offset() or 0), int(messages[-1].offset() or 0)
+        if last - first != len(messages) - 1:
+            self.offsets.append([int(message.offset() or 0) for message in messages])
+        elif self.offsets and isinstance(before := self.offsets[-1], range) and before.stop == first:
+            self.offsets[-1] = range(before.start, last + 1)
+        else:
+            self.offsets.append(range(first, last + 1))
 
 
 class ProgressReader(_Reader):
@@ -172,8 +250,15 @@ class ProgressReader(_Reader):
 
     def read(self, timeout_s: float, max_records: int = BATCH) -> list[ProgressEntry]:
         """What has come, in each shard's order. Raises as `ChangeReader.read` does."""
+        messages: list[Message] = []
+
+        def take(came: list[Message]) -> int:
+            messages.extend(came)
+            return sum(len(message.value() or b"") for message in came)
+
+        self._take(timeout_s, max_records, MAX_BYTES, take)
         entries = []
-        for message in self._messages(timeout_s, max_records):
+        for message in messages:
             shard, offset = int(message.partition() or 0), int(message.offset() or 0)
             where = f"{self._topic}, partition {shard}, offset {offset}"
             entries.append(ProgressEntry(shard, offset, Progress.decode(message.value() or b"", where)))

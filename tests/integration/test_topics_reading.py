@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from cdc.codec.framing import head
 from cdc.config import KafkaSettings
 from cdc.embedded.kafka import EmbeddedKafka, free_ports
 from cdc.errors import BodyDamaged, BrokerUnreachable, Fenced, OffsetsLost, TopicMismatch
@@ -109,6 +110,18 @@ def test_a_message_of_another_schema_is_named_by_topic_partition_and_offset(
         with pytest.raises(BodyDamaged, match=r"changes, partition 1, offset 0 begins with c3010000"):
             until(lambda: reader.read(1), bool)
         assert reader.positions == {1: 0}
+
+
+def test_a_tombstone_among_changes_is_no_change(kafka_settings: KafkaSettings, topics: Topics) -> None:
+    producer = Producer({"bootstrap.servers": kafka_settings.bootstrap})
+    producer.produce(topics.changes, head("change") + b"?", partition=1)
+    producer.produce(topics.changes, None, b"d" * 20, partition=1)
+    assert producer.flush(10) == 0
+    with (
+        ChangeReader(kafka_settings, topics, {1: 0}) as reader,
+        pytest.raises(BodyDamaged, match=r"changes, partition 1, offset 1 begins with nothing"),
+    ):
+        until(lambda: bool(reader.read(1)) and reader.read(1), bool)
 
 
 def test_progress_is_the_same_after_encoding_and_decoding() -> None:

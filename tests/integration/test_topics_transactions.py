@@ -17,6 +17,7 @@ from cdc.model import I64, U8, Bodies
 from cdc.topics import ChangeReader, Kind, Membership, Progress, ProgressReader, Publisher, Topics
 from cdc.topics.client import producer_config
 from cdc.topics.publisher import Transaction
+from cdc.topics.readers import CALL
 
 NOW = int(time.time() * 1000)
 T = TypeVar("T")
@@ -119,6 +120,50 @@ def test_changes_come_back_in_order_with_offsets_and_timestamps(
         assert chunk.offsets[:1000].tolist() == list(range(1000))
         assert set(chunk.timestamps.tolist()) == {NOW}
         until(lambda: (reader.read(0.2), reader.positions)[1], lambda at: at[1] == 1002)
+
+
+def test_offsets_are_kafkas_own_whatever_is_left_out_between_them(
+    kafka_settings: KafkaSettings, topics: Topics, publisher: Publisher
+) -> None:
+    spans = []
+    for number in range(5):
+        with pytest.raises(ZeroDivisionError):
+            abandon(publisher, 0, number, b"never", b"never")
+        # Shorter each time, so that gaps stand at every place of what one call to the client brings.
+        spans.append(publish(publisher, 0, 100 + number, *(b"%d" % i for i in range(CALL - number))))
+    wanted = [offset for start, end in spans for offset in range(start, end)]
+    with ChangeReader(kafka_settings, topics, {0: 0}) as reader:
+        found: list[int] = []
+
+        def more() -> int:
+            for chunk in reader.read(0.2):
+                assert len(chunk.offsets) == len(chunk.timestamps) == len(chunk.bodies)
+                found.extend(chunk.offsets.tolist())
+            return len(found)
+
+        until(more, lambda n: n >= len(wanted))
+    assert found == wanted
+    assert wanted[-1] - wanted[0] > len(wanted)
+
+
+def test_what_is_read_at_once_is_bounded_in_bytes_however_large_the_changes_are(
+    kafka_settings: KafkaSettings, topics: Topics, publisher: Publisher
+) -> None:
+    size, most = 100_000, 1 << 20
+    random = np.random.default_rng(1)
+    parts = [random.bytes(size) for _ in range(40)]
+    publish(publisher, 0, 1, *parts)
+    with ChangeReader(kafka_settings, topics, {0: 0}) as reader:
+        found: list[bytes] = []
+
+        def more() -> int:
+            chunks = reader.read(0.2, max_bytes=most)
+            assert sum(len(body) for chunk in chunks for body in chunk.bodies) <= most + size
+            found.extend(body for chunk in chunks for body in chunk.bodies)
+            return len(found)
+
+        until(more, lambda n: n >= len(parts))
+    assert found == parts
 
 
 def test_an_aborted_transaction_is_invisible_and_the_publisher_goes_on(
