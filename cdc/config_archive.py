@@ -88,7 +88,7 @@ class ArchiveSettings(Section):
     retry_s: Seconds = 120.0
     """For how long a failed request to the bucket is tried again, in seconds."""
     zstd_level: Annotated[int, Field(ge=1, le=19)] = 3
-    """Compression level."""
+    """Compression level. Segments straight from Kafka take 2 at the most, until they are merged."""
     block_bytes: Annotated[int, Field(ge=1 << 12, le=1 << 24)] = 512 << 10
     """Size of a block before compression: one record's look-up reads one. Small ones compress worse."""
     verify_every_s: Annotated[float, Field(ge=0, le=31_536_000)] = 0.0

@@ -36,12 +36,19 @@ VERIFY_BYTES = 8 << 20
 
 MATCH = 4
 """Bytes that zstd looks for again at the least."""
+FRESH_LEVEL = 2
+"""Compression level, at the most, of what will soon be merged: half the work of level 3 for two per cent more bytes."""
 COPY_BYTES = 4 << 20
 """Rows are copied into blocks in lots of about this size."""
 
 MAGIC = b"Obj\x01"
 MOST = (1 << 63) - 1
 """Higher than anything that an index says; its opposite is lower."""
+
+
+def fresh(settings: ArchiveSettings) -> ArchiveSettings:
+    """How segments are written that a merge will soon write again."""
+    return settings.model_copy(update={"zstd_level": min(settings.zstd_level, FRESH_LEVEL)})
 
 
 def new_name(directory: str, first_offset: int) -> str:
@@ -211,10 +218,12 @@ class _Block:
 
 
 def _compressor(settings: ArchiveSettings) -> zstandard.ZstdCompressor:
-    # A row is mostly short fields, such as moments that equal one another: matches of four bytes, which zstd's lower
-    # levels do not look for, save more than a per cent, and cost nothing that can be measured.
+    # A row is mostly short fields, such as moments that equal one another: matches of four bytes, which zstd does not
+    # look for by itself at these levels, save more than a per cent, and cost nothing that can be measured. The levels
+    # below remember one place a hash only, and find less where short matches push out long ones.
+    level = settings.zstd_level
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        settings.zstd_level, source_size=settings.block_bytes, min_match=MATCH
+        level, source_size=settings.block_bytes, min_match=MATCH if level > FRESH_LEVEL else 0
     )
     return zstandard.ZstdCompressor(compression_params=parameters)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from cdc.archive import Archive, Epoch, Manifest, SegmentInfo, merging
+from cdc.archive import Archive, Epoch, Manifest, SegmentInfo, merging, segments
 from cdc.archive.versions import Versions, order
 from cdc.clock import Clock
 from cdc.compactor.inbox import Inbox
@@ -52,7 +52,9 @@ class Intake:
     ) -> None:
         """`committed` is called after every commit; `lost` with what a gap in Kafka costs, before the manifest says so:
         where it raises, nothing is given up. Raises BrokerUnreachable, TopicMismatch."""
-        self._kafka, self._compactor, self._archived = settings.kafka, settings.compactor, settings.archive
+        self._kafka, self._compactor = settings.kafka, settings.compactor
+        merged = self._compactor.merge_segments > 1
+        self._archived = segments.fresh(settings.archive) if merged else settings.archive
         self._archive, self._clock, self._committed, self._lost = archive, clock, committed, lost
         self.topics = Topics(settings.kafka.prefix, archive.namespace)
         self.inboxes = {shard: Inbox.after(manifest) for shard, manifest in manifests.items()}
@@ -103,7 +105,7 @@ class Intake:
             # Changes that no progress speaks of yet cannot be written: reading on would only fill memory.
             if sum(i.waiting_size for i in self.inboxes.values()) < self._compactor.memory_bytes // 4:
                 max_bytes = self._compactor.memory_bytes // READ_PART
-                for chunk in self._changes.read(wait_s if waiting else 0.0, max_bytes=max_bytes):
+                for chunk in self._changes.read(wait_s if waiting else 0.0, max_bytes=max_bytes, timestamps=False):
                     self.inboxes[chunk.shard].take_changes(chunk)
         except OffsetsLost:
             self._step_over_gaps(lost=True)

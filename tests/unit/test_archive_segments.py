@@ -215,3 +215,13 @@ def test_order_sorts_by_digest_then_offset_where_the_first_eight_bytes_agree(row
 def test_ended_records_pass_as_they_are(store: LocalStore) -> None:
     made = versions([change(1, 5, op=Op.DELETE), change(2, 6, op=Op.EXPIRY, void_time=6)], [0, 1])
     assert same(concat(list(segments.read(store, write(store, made)))), made)
+
+
+@pytest.mark.parametrize(("level", "expected"), [(1, 1), (3, 2), (19, 2)])
+def test_what_is_merged_soon_is_compressed_less_and_everything_else_of_the_settings_stays(
+    level: int, expected: int
+) -> None:
+    given_ones = ArchiveSettings(zstd_level=level, block_bytes=1 << 16).called("offsite")
+    made = segments.fresh(given_ones)
+    assert (made.zstd_level, made.block_bytes, made.destination) == (expected, 1 << 16, "offsite")
+    assert given_ones.zstd_level == level
