@@ -61,7 +61,7 @@ def _run(bench: Bench, parts: list[str]) -> None:
         _say(f"part {part}: emptying {bench.place.source} and {bench.place.target}")
         for namespace in (bench.place.source, bench.place.target):
             empty(bench.place, namespace)
-        PARTS[part](bench)
+        (PARTS | ON_DEMAND)[part](bench)
     for namespace in (bench.place.source, bench.place.target):
         empty(bench.place, namespace)
 
@@ -95,6 +95,8 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "history": history.measure,
 }
 """What can be measured by itself."""
+ON_DEMAND: dict[str, Callable[[Bench], None]] = {"many": copying.many}
+"""What takes so long that it is measured only where it is named."""
 
 
 @contextmanager
@@ -112,15 +114,17 @@ def _place(may_empty: bool) -> Iterator[Place]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all when none is named")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all when none is named; or many"
+    )
     parser.add_argument("--seconds", type=float, default=0, help="of steady load, instead of each part's own")
     parser.add_argument("--records", type=int, default=0, help="300,000 on a server, 10,000 on the emulator")
     parser.add_argument("--rounds", type=int, default=3, help="of which the medians are taken")
     parser.add_argument("--json", type=Path, help="also write everything into this file")
     parser.add_argument("--empty", action="store_true", default=confirmed(), help="yes, empty the server's namespaces")
     options = parser.parse_args()
-    if unknown := set(options.parts) - PARTS.keys():
-        parser.error(f"no part is called {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    if unknown := set(options.parts) - (PARTS | ON_DEMAND).keys():
+        parser.error(f"no part is called {', '.join(sorted(unknown))}; there are {', '.join(PARTS | ON_DEMAND)}")
     return options
 
 
