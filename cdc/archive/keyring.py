@@ -9,10 +9,11 @@ import base64
 import binascii
 import hashlib
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -25,6 +26,8 @@ from cdc.errors import CommitLost, KeyRefused, ObjectDamaged
 
 DIRECTORY: Final = "keyring"
 COMMAND_S: Final = 60.0
+
+_NUMBERED: Final = re.compile(DIRECTORY + r"/\d{20}\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,9 @@ def outer_key(settings: EncryptionSettings) -> bytes:
             raise KeyRefused(f"{where}: {error.strerror}") from None
     elif settings.key_env:
         where = f"environment variable {settings.key_env}"
-        text = os.environ.get(settings.key_env, "").encode()
+        if settings.key_env not in os.environ:
+            raise KeyRefused(f"{where} is not set")
+        text = os.environ[settings.key_env].encode()
     else:
         where = settings.key_command[0]
         text = _said_by(settings.key_command)
@@ -73,8 +78,14 @@ def fingerprint(outer: bytes) -> str:
 
 def load(store: Store, outer: bytes) -> Keyring | None:
     """The keyring of a store; None where it has none. Raises KeyRefused for another key, ObjectDamaged."""
-    names = store.list(DIRECTORY)
-    return _unwrapped(store, names[-1], outer) if names else None
+    found = names(store)
+    return _unwrapped(store, found[-1], outer) if found else None
+
+
+def names(store: Store) -> list[str]:
+    """The names of all keyrings of a store; the last one counts. What is named otherwise, as a copy that somebody made
+    beside it, is none."""
+    return [name for name in store.list(DIRECTORY) if _NUMBERED.fullmatch(name)]
 
 
 def create(store: Store, outer: bytes) -> Keyring:
@@ -86,16 +97,20 @@ def create(store: Store, outer: bytes) -> Keyring:
 
 def rekey(store: Store, outer: bytes, following: bytes) -> Keyring:
     """Wrap the keys by `following` from now on, and seal what is written later by a new one. The keyrings before, which
-    the older outer key opens, are removed. Raises KeyRefused, and CommitLost when another process did the same."""
-    names = store.list(DIRECTORY)
-    if not names:
+    the older outer key opens, are removed. What a killed one has begun is ended by the same call again. Raises
+    KeyRefused, and CommitLost when another process did the same."""
+    found = names(store)
+    if not found:
         raise KeyRefused("the archive is not encrypted", "A new archive is, when archive.encryption names a key.")
-    keyring = Keyring((*_unwrapped(store, names[-1], outer).keys, Key.new()))
-    name = _name(int(names[-1].removeprefix(DIRECTORY + "/").removesuffix(".json")) + 1)
-    if not store.put_if_absent(name, _wrapped(name, keyring, following)):
-        raise CommitLost(f"{name} was written by another process")
-    for old in names:
-        store.delete(old)
+    if fingerprint(outer) != fingerprint(following) == _said(store, found[-1]).get("wrapped_by"):
+        keyring, old = _unwrapped(store, found[-1], following), found[:-1]
+    else:
+        keyring, old = Keyring((*_unwrapped(store, found[-1], outer).keys, Key.new())), found
+        name = _name(int(found[-1].removeprefix(DIRECTORY + "/").removesuffix(".json")) + 1)
+        if not store.put_if_absent(name, _wrapped(name, keyring, following)):
+            raise CommitLost(f"{name} was written by another process")
+    for before in old:
+        store.delete(before)
     return keyring
 
 
@@ -114,7 +129,7 @@ def _wrapped(name: str, keyring: Keyring, outer: bytes) -> bytes:
 
 
 def _unwrapped(store: Store, name: str, outer: bytes) -> Keyring:
-    said = manifests.unseal("keyring", store.get(name), name)
+    said = _said(store, name)
     if said.get("wrapped_by") != fingerprint(outer):
         raise KeyRefused(
             f"the key given ({fingerprint(outer)}) is not the one that wraps {name} ({said.get('wrapped_by')})"
@@ -129,6 +144,10 @@ def _unwrapped(store: Store, name: str, outer: bytes) -> Keyring:
         raise ObjectDamaged(f"{name} does not hold the keys that were written") from error
 
 
+def _said(store: Store, name: str) -> dict[str, Any]:
+    return manifests.unseal("keyring", store.get(name), name)
+
+
 def _said_by(command: tuple[str, ...]) -> bytes:
     try:
         done = subprocess.run(command, capture_output=True, timeout=COMMAND_S, check=False)
@@ -137,9 +156,8 @@ def _said_by(command: tuple[str, ...]) -> bytes:
         raise KeyRefused(f"encryption.key_command {command[0]}: {reason}") from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise KeyRefused(
-            f"encryption.key_command {command[0]} ended with {done.returncode}: {said[-1] if said else ''}"
-        )
+        why = said[-1] if said else "it said nothing"
+        raise KeyRefused(f"encryption.key_command {command[0]} ended with {done.returncode}: {why}")
     return done.stdout
 
 

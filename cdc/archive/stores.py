@@ -24,7 +24,7 @@ def open_store(settings: ArchiveSettings, *, create: bool = False, over: Path | 
     if over is not None:
         store = OverlayStore(store, LocalStore(over, create=True, lasting=False))
     if not settings.encryption.enabled:
-        if store.list(keyring.DIRECTORY):
+        if keyring.names(store):
             raise KeyRefused(
                 f"the archive at {settings.place} is encrypted", f"Set {settings.section}.encryption to its key."
             )

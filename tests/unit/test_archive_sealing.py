@@ -2,6 +2,7 @@
 
 import base64
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from cdc.archive import LocalStore, keyring, open_store
 from cdc.archive.keyring import Keyring
 from cdc.archive.sealed import SealedStore
 from cdc.archive.sealing import CHUNK, HEAD_SIZE, TAG, Key, Opened, seal
+from cdc.archive.store import Around, Data
 from cdc.config import ArchiveSettings, EncryptionSettings
 from cdc.errors import KeyRefused, ObjectDamaged
 
@@ -123,6 +125,55 @@ def test_another_outer_key_takes_over_without_an_object_written_again(place: Loc
         keyring.load(place, old)
 
 
+def test_a_rekey_that_was_killed_is_ended_by_the_same_words_again(place: LocalStore) -> None:
+    """At any of its steps; until it is ended one of both keys opens the archive, and never none."""
+
+    class Killed(Exception):
+        pass
+
+    class Killing(Around):
+        left = 0
+
+        def put_if_absent(self, name: str, data: Data) -> bool:
+            self._step()
+            return super().put_if_absent(name, data)
+
+        def delete(self, name: str) -> None:
+            self._step()
+            super().delete(name)
+
+        def _step(self) -> None:
+            self.left -= 1
+            if self.left < 0:
+                raise Killed
+
+    old, new = os.urandom(32), os.urandom(32)
+    keyring.create(place, old)
+    store = Killing(place)
+    for steps in range(2):
+        store.left = steps
+        with pytest.raises(Killed):
+            keyring.rekey(store, old, new)
+        assert keyring.load(place, new if steps else old)
+    store.left = 9
+    keys = keyring.rekey(store, old, new)
+    assert keyring.names(place) == ["keyring/00000000000000000002.json"]
+    assert keyring.load(place, new) == keys == keyring.rekey(store, old, new)
+    assert len(keys.keys) == 2
+    with pytest.raises(KeyRefused, match="is not the one that wraps"):
+        keyring.rekey(store, old, os.urandom(32))
+
+
+def test_a_copy_that_somebody_made_beside_the_keyring_is_passed_over(place: LocalStore, tmp_path: Path) -> None:
+    old, new = os.urandom(32), os.urandom(32)
+    keys = keyring.create(place, old)
+    name = tmp_path / "archive" / "keyring" / "00000000000000000001.json"
+    for copy in (".bak", ".json"):
+        shutil.copy(name, f"{name}{copy}")
+    assert keyring.load(place, old) == keys
+    assert keyring.rekey(place, old, new).keys[0] == keys.current
+
+
 def test_a_keyring_with_a_changed_byte_is_refused(place: LocalStore, tmp_path: Path) -> None:
     outer = os.urandom(32)
     keyring.create(place, outer)
@@ -154,12 +205,13 @@ def test_a_key_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     ("settings", "said"),
     [
         (EncryptionSettings(key_file=Path("nowhere")), "nowhere: No such file"),
-        (EncryptionSettings(key_env="NOT_SET"), "environment variable NOT_SET does not give a key"),
+        (EncryptionSettings(key_env="NOT_SET"), "environment variable NOT_SET is not set"),
         (EncryptionSettings(key_command=("no-such-program",)), "key_command no-such-program: No such file"),
         (
             EncryptionSettings(key_command=(sys.executable, "-c", "import sys; sys.exit('sealed vault')")),
             "ended with 1: sealed vault",
         ),
+        (EncryptionSettings(key_command=(sys.executable, "-c", "import sys; sys.exit(3)")), "with 3: it said nothing"),
         (EncryptionSettings(key_command=(sys.executable, "-c", "print('much too short')")), "does not give a key"),
     ],
 )
