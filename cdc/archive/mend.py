@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Final
 
-from cdc.archive import adopt, remake, verified
+from cdc.archive import adopt, remake, twins, verified
 from cdc.archive import chain as chains
 from cdc.archive.adopt import Adoption
 from cdc.archive.again import Again
@@ -14,13 +14,14 @@ from cdc.archive.archive import Archive
 from cdc.archive.chain import DAMAGES, Damage
 from cdc.archive.listings import Listing
 from cdc.archive.manifests import Manifest, RestoreSet, SegmentInfo, encode
-from cdc.archive.reindex import index_of
 from cdc.archive.remake import How
 from cdc.archive.siblings import Sibling
+from cdc.archive.twins import Twins, Wanted
 from cdc.archive.versions import Versions
 from cdc.clock import Clock, rfc3339
 from cdc.config import Settings
 from cdc.errors import ArchiveError, CodecError, KafkaError
+from cdc.units import count
 
 ROUNDS: Final = 3
 """So often a shard is looked at anew because another process committed meanwhile."""
@@ -183,58 +184,25 @@ class _Shard:
     # Bytes that are known
 
     @cached_property
-    def _twins(self) -> dict[str, tuple[Sibling, str]]:
-        """Where the bytes with a SHA-256 are as well."""
-        found: dict[str, tuple[Sibling, str]] = {}
-        for sibling in self._work.siblings:
-            manifest = sibling.manifests[self._shard]
-            for made in manifest.sets if manifest else ():
-                found.setdefault(made.listing_sha256, (sibling, made.listing))
-                try:
-                    infos = sibling.archive.listing(made).objects
-                except DAMAGES:
-                    continue
-                for info in infos:
-                    found.setdefault(info.sha256, (sibling, info.name))
-                    found.setdefault(info.index_sha256, (sibling, info.index_name))
-            for info in manifest.segments if manifest else ():
-                found.setdefault(info.sha256, (sibling, info.name))
-                found.setdefault(info.index_sha256, (sibling, info.index_name))
-        return found
+    def _twins(self) -> Twins:
+        return twins.of_shard(self._work.siblings, self._shard)
 
     def _put_back(self, name: str, size: int, digest: str, of: SegmentInfo | None = None) -> None:
         """Bring back a damaged object whose bytes can still be had; `of` is the segment that it is the index of."""
         if name not in self._hurt:
             return
-        store = self._work.store
-        for source, how, get in self._ways(name, size, digest, of):
-            try:
-                data = get()
-            except ArchiveError:
-                continue  # it is damaged there as well
-            if not remake.matching(data, size, digest):
-                continue
-            text = f"{name} is put back from {source or ('its own segment' if how == 'index' else 'its own bytes')}"
-            self._step(name, how, source, size, text)
-            if not self._work.dry:
-                remake.write_over(store, name, data)
-                self._work.done(size)
-            self._hurt.discard(name)
-            if name.endswith(".json"):
-                self._relist(name)
+        segment = of.name if of is not None and of.name not in self._hurt else ""
+        found = twins.look(self._work.store, self._twins, Wanted(name, size, digest, segment))
+        if found is None:
             return
-
-    def _ways(
-        self, name: str, size: int, digest: str, of: SegmentInfo | None
-    ) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
-        store = self._work.store
-        yield "", "copy", lambda: store.get(name)[:size]  # it may only have become longer
-        if of is not None and of.name not in self._hurt:
-            yield "", "index", lambda: index_of(store.get(of.name), of.name)
-        twin = self._twins.get(digest)
-        if twin is not None:
-            sibling, there = twin
-            yield sibling.name, "copy", lambda: sibling.archive.store.get(there)
+        where = found.source or ("its own segment" if found.how == "index" else "its own bytes")
+        self._step(name, found.how, found.source, size, f"{name} is put back from {where}")
+        if not self._work.dry:
+            remake.write_over(self._work.store, name, found.data)
+            self._work.done(size)
+        self._hurt.discard(name)
+        if name.endswith(".json"):
+            self._relist(name)
 
     def _relist(self, name: str) -> None:
         made = next(s for s in self._base.sets if s.listing == name)
@@ -283,7 +251,7 @@ class _Shard:
         names = {s.name for s in group}
         for info in group:
             self._hurt -= {info.name, info.index_name}
-            text = f"{info.name} is made again from {source}: {info.rows:,} versions"
+            text = f"{info.name} is made again from {source}: {count(info.rows, 'version')}"
             self._step(info.name, "segment", source, info.size + info.index_size, text)
             self._again.append(info.name)
             self._work.done(0 if self._work.dry else info.size + info.index_size)
@@ -402,7 +370,7 @@ class _Shard:
             for name in older:
                 self._leave(name, "no manifest of the shard is sound, and no other destination has it")
             return
-        what = [f"{len(self._again):,} objects were made again"] if self._again else []
+        what = [f"{count(len(self._again), 'object')} made again"] if self._again else []
         what += [f"history was taken from {name}" for name in self._taken]
         if older:
             what.append(f"older manifests, or what only they name, were damaged: {older[0]}")
