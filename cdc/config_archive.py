@@ -26,6 +26,12 @@ def _destination_name(value: str) -> str:
 DestinationName = Annotated[str, AfterValidator(_destination_name)]
 
 
+def _url(value: str) -> str:
+    if value and not re.match(r"(s3|gs|az)://[^/]+", value):
+        raise ValueError("a bucket is s3://bucket/prefix, gs://bucket/prefix or az://container/prefix")
+    return value
+
+
 class EncryptionSettings(Section):
     """Encryption of the archive at rest. At most one of these names the key: 32 bytes, plain, in hex or in base64.
     It is decided when an archive is begun; `aerospike-cdc rekey` changes the key later."""
@@ -75,7 +81,7 @@ class ArchiveSettings(Section):
 
     path: Path = Path("archive")
     """Directory of the archive; a relative one is beside this file."""
-    url: Annotated[str, Field(pattern=r"^$|^(s3|gs|az)://[^/]+")] = ""
+    url: Annotated[str, AfterValidator(_url)] = ""
     """A bucket instead of the directory: s3://bucket/prefix, gs://bucket/prefix or az://container/prefix."""
     options: dict[str, str] = {}
     """The bucket's settings in obstore's words, such as endpoint, region, account_name; else from the environment."""

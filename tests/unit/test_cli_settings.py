@@ -184,6 +184,7 @@ def test_a_list_in_the_environment_that_is_no_json_is_named(monkeypatch: pytest.
         ('[destinations.Big]\npath = "a"', "destinations.Big: a destination's name is a small letter"),
         ('[destinations.main]\npath = "a"', "destinations.main: main is what [archive] is called"),
         ("[destinations.a]\nzstd_level = 4", "destinations.a: name its path or its url"),
+        ('[archive]\nurl = "s3:/b"', "archive.url: a bucket is s3://bucket/prefix, gs://bucket/prefix or az://"),
         ('[destinations.a]\nulr = "s3://x"', "unknown setting destinations.a.ulr; did you mean destinations.NAME.url?"),
         ('[kafka.client]\n"sasl.password" = "geheim"', "belongs to [kafka.client_secrets]"),
     ],
