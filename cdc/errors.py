@@ -196,6 +196,10 @@ class StoreUnreachable(ArchiveError):
     """The object store does not answer."""
 
     exit_code = 41
+    default_hint = (
+        "Check archive.url, its options (endpoint, region) and the network. Nothing is lost: the work goes on where it "
+        "stopped."
+    )
 
 
 class StoreForbidden(ArchiveError):
@@ -209,6 +213,7 @@ class ObjectMissing(ArchiveError):
     """An object that a manifest names is not there."""
 
     exit_code = 43
+    default_hint = "`verify` says what else is missing and which moments that costs, `repair` brings back what it can."
 
 
 class ObjectDamaged(ArchiveError):
@@ -216,7 +221,8 @@ class ObjectDamaged(ArchiveError):
 
     exit_code = 44
     default_hint = (
-        "Restore the named object from another copy of the archive, or choose a moment that does not need it."
+        "`verify` says which moments that costs, `repair` brings back what another destination or Kafka still has; or "
+        "choose a moment that does not need it."
     )
 
 

@@ -1,4 +1,4 @@
-"""Sizes and spans of time as people read them. Pure."""
+"""Counts, sizes and spans of time as people read them. Pure."""
 
 _TIMES = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
 
@@ -15,6 +15,11 @@ def span(ms: int) -> str:
             parts.append(f"{ms // size} {unit}")
             ms %= size
     return " ".join(parts[:2])
+
+
+def count(number: int, what: str) -> str:
+    """So many of something: `1 record`, `1,234 records`."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def size(count: float) -> str:

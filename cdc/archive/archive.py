@@ -40,11 +40,13 @@ class Archive:
 
     @classmethod
     def open(cls, store: Store, namespace: str) -> "Archive":
-        """An archive that is there. Raises ObjectMissing, ObjectDamaged, FormatTooNew."""
+        """An archive that is there. Raises ObjectMissing, ObjectDamaged (also where all but its format is there),
+        FormatTooNew."""
         name = f"{namespace}/format.json"
         try:
             data = store.get(name)
         except ObjectMissing as error:
+            _refuse_remains(store, namespace)
             raise ObjectMissing(
                 f"the archive holds nothing of the namespace {namespace}",
                 "Check archive.path and aerospike.namespace; `compact` creates the archive.",
@@ -53,9 +55,11 @@ class Archive:
 
     @classmethod
     def create(cls, store: Store, namespace: str, shards: int) -> "Archive":
-        """The same, made if it is not there. Raises ConfigError if it is there with another number of shards."""
-        said = {"version": manifests.FORMAT_VERSION, "namespace": namespace, "shards": shards}
-        store.put_if_absent(f"{namespace}/format.json", manifests.seal("format", said))
+        """The same, made if it is not there. Raises ConfigError if it is there with another number of shards, and
+        ObjectDamaged where manifests are there and no format: they may be of another number, and would be lost by it.
+        """
+        _refuse_remains(store, namespace)
+        write_format(store, namespace, shards)
         archive = cls.open(store, namespace)
         if archive.shards != shards:
             raise ConfigError(
@@ -205,6 +209,24 @@ class Archive:
 
     def _bytes(self, shard: int, sequence: int) -> bytes:
         return self.store.get(self._name(shard, sequence))
+
+
+def write_format(store: Store, namespace: str, shards: int) -> None:
+    """Say that an archive begins here, unless it has begun."""
+    said = {"version": manifests.FORMAT_VERSION, "namespace": namespace, "shards": shards}
+    store.put_if_absent(f"{namespace}/format.json", manifests.seal("format", said))
+
+
+def _refuse_remains(store: Store, namespace: str) -> None:
+    """Raises ObjectDamaged where an archive lost its format."""
+    name = f"{namespace}/format.json"
+    if not store.exists(name) and any("/manifests/" in found for found in store.list(namespace)):
+        if store.exists(name):  # somebody has just begun it
+            return
+        raise ObjectDamaged(
+            f"{name} is not in the archive, and the archive's manifests are",
+            "`repair` writes it anew. What an import left that was killed may be removed.",
+        )
 
 
 def _shards(data: bytes, name: str, namespace: str) -> int:

@@ -25,6 +25,7 @@ from cdc.archive.listings import Listing
 from cdc.archive.manifests import RestoreSet, SegmentInfo
 from cdc.archive.store import Store
 from cdc.archive.verified import TIERS, Mark, Verified
+from cdc.archive.windows import namespace_holes
 from cdc.clock import Clock, wall_clock
 from cdc.errors import ArchiveError, ObjectDamaged, ObjectMissing
 
@@ -55,7 +56,8 @@ class Verification:
     """What a verification found. `objects` and `bytes` were looked at; `garbage` is what no manifest names (told by a
     whole verification of sound manifests alone); `since` is when the verification began that this one goes on from.
     `remembered`: another one can go on from here. `costs` has the moments that each damaged object costs by itself, of
-    the first COSTED that cost any. `elsewhere`: what other destinations have of it (`siblings.asked`)."""
+    the first COSTED that cost any. `elsewhere`: what other destinations have of it (`siblings.asked`). `nowhere`: why
+    it leads to no moment at all though nothing is damaged; empty where it does."""
 
     namespace: str
     tier: str
@@ -69,6 +71,7 @@ class Verification:
     remembered: bool = False
     costs: Mapping[str, tuple[Moments, ...]] = field(default_factory=dict)
     elsewhere: tuple[Elsewhere, ...] = ()
+    nowhere: tuple[str, ...] = ()
 
     def error(self) -> ArchiveError | None:
         """What to raise for the damage: ObjectDamaged, or ObjectMissing where that is all; None where there is none."""
@@ -119,7 +122,7 @@ def verify(
     except DAMAGES as error:  # without its format nothing of an archive is read, here as in a restore
         name = f"{namespace}/format.json"
         gone = Damage(-1, name, "missing", f"{name} is not in the archive")
-        return replace(found, damage=(gone if isinstance(error, ObjectMissing) else Damage.of(-1, name, error),))
+        return replace(found, damage=(Damage.of(-1, name, error) if store.exists(name) else gone,))
     damage: list[Damage] = []
     known: dict[str, Verified] = {}
     try:
@@ -161,6 +164,8 @@ def verify(
         cost=cost.namespace_cost([(c.manifest, c.counts) for c in read], names_hurt, listed),
         costs=_costs(read, names_hurt),
     )
+    if not damage and not found.cost.left:
+        found = replace(found, nowhere=tuple(h.reason for h in namespace_holes([c.manifest for c in read])))
     if damage or stop.is_set() or not remembering:
         return found
     verified.remember(store, namespace, known, Verified(tier, began, tuple(m for c in read if (m := _mark(c)))))
@@ -197,7 +202,8 @@ def _garbage(store: Store, namespace: str, read: Sequence[Chain], names: set[str
     named = {f"{namespace}/format.json", *(name for c in read for name in c.named)}
     known = (verified.is_record, keeps.is_mark, drills.is_record)
     unnamed = sorted(name for name in names - named if not any(of(name) for of in known))
-    return (*unnamed, *store.list(keyring.DIRECTORY)[:-1])
+    counts = keyring.names(store)[-1:]
+    return (*unnamed, *(name for name in store.list(keyring.DIRECTORY) if name not in counts))
 
 
 def _not_pruned(archive: Archive, read: Sequence[Chain], damage: Sequence[Damage]) -> list[Damage]:

@@ -15,7 +15,7 @@ from cdc.cli.progress import bars
 from cdc.clock import wall_clock
 from cdc.config import Settings
 from cdc.errors import ObjectDamaged
-from cdc.units import size, span
+from cdc.units import count, size, span
 
 
 def prune(
@@ -45,7 +45,7 @@ def prune(
 def _problem(done: Pruned) -> ObjectDamaged | None:
     for shard, said in done.plan.refused.items():
         return ObjectDamaged(
-            f"nothing of shard {shard} was looked for as garbage: {said}", "`verify` says all that is damaged."
+            f"nothing of {part(shard)} was looked for as garbage: {said}", "`verify` says all that is damaged."
         )
     return None
 
@@ -87,7 +87,8 @@ def _print(settings: Settings, done: Pruned, *, dry_run: bool) -> None:
     grace = span(round(settings.archive.retention.grace_s * 1000))
     if not dry_run:
         out.print(
-            f"{size(done.bytes)} freed in {done.removed:,} objects; what goes from now on is removed {grace} later"
+            f"{size(done.bytes)} freed in {count(done.removed, 'object')}; "
+            f"what goes from now on is removed {grace} later"
         )
 
 

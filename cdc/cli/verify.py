@@ -17,7 +17,7 @@ from cdc.cli.progress import bars
 from cdc.config import Settings
 from cdc.errors import ObjectMissing, UsageError
 from cdc.replayer.report import Watch
-from cdc.units import size
+from cdc.units import count, size
 
 if TYPE_CHECKING:
     from cdc.replayer.live import Comparison
@@ -86,17 +86,19 @@ def _compared(settings: Settings) -> "Comparison":
 def _print_comparison(found: "Comparison") -> None:
     out = common.console()
     wrong = found.different + found.unarchived
+    differ = "record differs" if wrong == 1 else "records differ"
     out.print(
         f"[bold]{found.namespace}[/bold]: live against the archive, which knows every write up to "
         f"{moment(found.resolved_at)} and every delete up to {moment(found.reconciled_at)}: "
-        + ("[green]OK[/green]" if not wrong else f"[red]{wrong:,} records differ[/red]")
+        + ("[green]OK[/green]" if not wrong else f"[red]{wrong:,} {differ}[/red]")
     )
     out.print(
         f"{found.same:,} the same, {found.different:,} different, {found.unarchived:,} not in the archive; "
         f"{found.changed:,} written since, {found.gone:,} deleted since, {found.aside:,} kept aside"
     )
     if found.unlike > 0:
-        out.print(f"{found.unlike:,} partitions have another number of records than the archive")
+        have = "partition has" if found.unlike == 1 else "partitions have"
+        out.print(f"{found.unlike:,} {have} another number of records than the archive")
     for digest in found.named:
         out.print(f"differs  {digest}")
     sys.stdout.flush()
@@ -110,7 +112,8 @@ def print_found(found: "Verification | Comparison") -> None:
     out = common.console()
     since = f" that is new since {moment(found.since)}" if found.since else ""
     out.print(
-        f"[bold]{found.namespace}[/bold]: {found.tier} of {found.objects:,} objects, {size(found.bytes)}{since}: "
+        f"[bold]{found.namespace}[/bold]: {found.tier} of {count(found.objects, 'object')}, "
+        f"{size(found.bytes)}{since}: "
         + ("[green]OK[/green]" if not found.damage else f"[red]{len(found.damage):,} damaged or missing[/red]")
     )
     for damage in found.damage:
@@ -125,6 +128,8 @@ def print_found(found: "Verification | Comparison") -> None:
             out.print(f"{words}: {moment(span.start)} to {moment(span.end)}", markup=False)
     if found.damage and not found.cost.lost and found.cost.left:
         out.print("this costs no moment")
+    for reason in found.nowhere:
+        out.print(f"nothing can be restored: {reason}", style="yellow", markup=False)
     for other in found.elsewhere:
         out.print(_said_elsewhere(found, other), markup=False)
     for name in found.garbage[:SHOWN]:
@@ -161,6 +166,7 @@ def to_dict(found: "Verification | Comparison") -> dict[str, Any]:
         "lost": _spans(found.cost.lost),
         "lost_in_place": _spans(found.cost.lost_in_place),
         "left": _spans(found.cost.left),
+        "nowhere": list(found.nowhere),
         "elsewhere": [
             {
                 "destination": other.destination,

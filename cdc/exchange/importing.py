@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from cdc.archive import Archive, Epoch, LocalStore, SegmentInfo, Versions, View, listings, merged, open_store
+from cdc.archive.archive import write_format
 from cdc.archive.listings import Listing
 from cdc.archive.looks import Span, Spans
 from cdc.archive.segments import SegmentWriter
@@ -290,7 +291,7 @@ def _make(found: _Source, settings: Settings, archive: Archive, runs: _Runs, now
         first = replace(archive.first(shard), written_at=now, changes_kept_from=found.at + 1)
         archive.commit(replace(first, epochs=(epoch,), sets=(restore_set,)))
         size += restore_set.size + restore_set.listing_size
-    Archive.create(archive.store, archive.namespace, archive.shards)
+    write_format(archive.store, archive.namespace, archive.shards)
     meter.finish()
     doubts = sum(file.rows for file in found.files if file.part == "doubts")
     return Imported(archive.namespace, settings.archive.place, found.at, archive.shards, records, doubts, size)
