@@ -24,6 +24,7 @@ from cdc.archive.verify import Progress, Verification, verify
 from cdc.clock import Clock, wall_clock
 from cdc.config import Settings
 from cdc.errors import ArchiveError, ObjectMissing
+from cdc.units import count
 
 RECORDS: Final = {"an earlier verification": verified, "a drill": drills}
 """What is remembered in an archive and stands for nothing that doing it again would not say."""
@@ -80,7 +81,9 @@ def repair(
     if marks and not dry_run:
         found = _looked(store, namespace, tier, clock, progress)
     others = [s for s in siblings if s.archive.shards == archive.shards]
-    problems |= {s.name: f"it has {s.archive.shards} shards, not {archive.shards}" for s in siblings if s not in others}
+    problems |= {
+        s.name: f"it has {count(s.archive.shards, 'shard')}, not {archive.shards}" for s in siblings if s not in others
+    }
     described, undescribed = metadata_repair.repair(store, namespace, siblings, clock(), dry=dry_run)
     steps += described
     left += undescribed
@@ -133,7 +136,7 @@ def _formatted(
     if not dry:
         inner = {"version": FORMAT_VERSION, "namespace": namespace, "shards": shards}
         remake.write_over(store, name, seal("format", inner))
-    step = Step(-1, name, "format", "", 0, f"{name} is written anew: {shards} shards")
+    step = Step(-1, name, "format", "", 0, f"{name} is written anew: {count(shards, 'shard')}")
     return Archive(store, namespace, shards), [step], []
 
 

@@ -15,6 +15,7 @@ from cdc.archive.manifests import Epoch, Manifest, SegmentInfo
 from cdc.archive.store import Store
 from cdc.archive.verify import Elsewhere, Verification, verify
 from cdc.errors import ArchiveError, ConfigError
+from cdc.units import count
 
 Openers = Mapping[str, Callable[[], Store]]
 """Destinations by name, opened when they are needed."""
@@ -47,7 +48,7 @@ def opened(namespace: str, openers: Openers, shards: int | None = None) -> tuple
         try:
             archive = Archive.open(open_one(), namespace)
             if shards is not None and archive.shards != shards:
-                problems[name] = f"it has {archive.shards} shards, not {shards}"
+                problems[name] = f"it has {count(archive.shards, 'shard')}, not {shards}"
                 continue
             found.append(Sibling(name, archive, tuple(_last(archive, k) for k in range(archive.shards))))
         except (ArchiveError, ConfigError) as error:

@@ -14,7 +14,7 @@ from cdc.clock import rfc3339, wall_clock
 from cdc.errors import UsageError
 from cdc.replayer.at import LATEST
 from cdc.replayer.report import Cancelled, Watch
-from cdc.units import size
+from cdc.units import count, size
 
 At = Annotated[
     str, typer.Option("--at", help="The state at: RFC 3339 with zone, a duration ago, latest, or the name of a mark.")
@@ -72,12 +72,13 @@ def export(
     told = (
         f"{counts.exact:,} exact, {counts.presumed:,} presumed, {counts.fuzzy:,} fuzzy"
         if begin is None
-        else f"{counts.ends:,} ends of records, {counts.aside:,} kept aside"
+        else f"{count(counts.ends, 'end')} of records, {counts.aside:,} kept aside"
     )
     written = sum(file.size for file in made.files)
     sys.stdout.write(
         f"{made.namespace}, {about}, into {to}\n"
-        f"  {counts.records:,} {'records' if begin is None else 'writes'}; {told}\n"
-        f"  {len(made.files)} files of {format}, {size(written)}\n" + (f"  only {made.scope}\n" if made.scope else "")
+        f"  {count(counts.records, 'record' if begin is None else 'write')}; {told}\n"
+        f"  {count(len(made.files), 'file')} of {format}, {size(written)}\n"
+        + (f"  only {made.scope}\n" if made.scope else "")
     )
     return 0

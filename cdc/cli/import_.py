@@ -12,7 +12,7 @@ from cdc.cli.progress import bars
 from cdc.clock import rfc3339, wall_clock
 from cdc.replayer.at import moment
 from cdc.replayer.report import Cancelled, Watch
-from cdc.units import size
+from cdc.units import count, size
 
 Source = Annotated[Path, typer.Argument(metavar="DIR", help="What `export --at` made, or other files of versions.")]
 At = Annotated[str, typer.Option("--at", help="Files of others: the moment that they are the state of.")]
@@ -51,7 +51,7 @@ def import_(
         return 0
     sys.stdout.write(
         f"{made.namespace} as of {rfc3339(made.at)} is in {made.place}\n"
-        f"  {made.records:,} records in {made.shards} shards, {size(made.bytes)}\n"
+        f"  {count(made.records, 'record')} in {count(made.shards, 'shard')}, {size(made.bytes)}\n"
         "  restore --at latest --into NAMESPACE brings it back\n"
     )
     return 0

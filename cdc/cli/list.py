@@ -15,7 +15,7 @@ from cdc.clock import wall_clock
 from cdc.config import Settings
 from cdc.errors import UsageError
 from cdc.replayer import at
-from cdc.units import size, span
+from cdc.units import count, size, span
 
 From = Annotated[str, typer.Option("--from", help="Only what holds from then on: RFC 3339, a duration ago, or latest.")]
 To = Annotated[str, typer.Option("--to", help="Only what holds up to then, both ends included.")]
@@ -71,7 +71,7 @@ def listed(settings: Settings, since: str = "", until: str = "") -> Listed:
 
 def _print(found: Listed) -> None:
     out = common.console()
-    out.print(f"[bold]{found.namespace}[/bold] in {found.place}, {found.shards} shards")
+    out.print(f"[bold]{found.namespace}[/bold] in {found.place}, {count(found.shards, 'shard')}")
     print_windows(found.windows, found.holes)
     for name, keep in sorted(found.keeps.items(), key=lambda one: one[1].at):
         out.print(f"kept as {name}: {moment(keep.at)}" + (f"; {keep.note}" if keep.note else ""), markup=False)

@@ -36,8 +36,9 @@ def rekey(
     old = keyring.outer_key(archive.encryption)
     new = keyring.outer_key(EncryptionSettings(key_file=new_key_file, key_env=new_key_env))
     keys = keyring.rekey(plain_store(archive), old, new)
+    are = "key is" if len(keys.keys) == 1 else "keys are"
     sys.stdout.write(
-        f"{archive.place}: {len(keys.keys)} keys are wrapped by {keyring.fingerprint(new)} now, no longer by "
+        f"{archive.place}: {len(keys.keys)} {are} wrapped by {keyring.fingerprint(new)} now, no longer by "
         f"{keyring.fingerprint(old)}; set {archive.section}.encryption to the new key before anything is started "
         "again\n"
     )

@@ -17,7 +17,7 @@ from cdc.cli.common import Json, Namespace
 from cdc.cli.progress import bars
 from cdc.config import Settings
 from cdc.errors import ConfigError, ObjectMissing, UsageError
-from cdc.units import size
+from cdc.units import count, size
 
 
 def repair(
@@ -73,9 +73,10 @@ def _print(found: Repaired) -> None:
     out = common.console()
     read = sum(step.bytes for step in found.steps)
     if found.dry_run:
-        did = f"{len(found.steps):,} things can be repaired, {size(read)} to read"
+        did = f"{count(len(found.steps), 'thing')} can be repaired, {size(read)} to read"
     else:
-        did = f"{len(found.steps):,} things were repaired, {size(read)} read"
+        were = "was" if len(found.steps) == 1 else "were"
+        did = f"{count(len(found.steps), 'thing')} {were} repaired, {size(read)} read"
     out.print(f"[bold]{found.namespace}[/bold]: {did if found.steps else 'nothing to repair'}")
     for step in found.steps:
         out.print(f"{step.how:<8} {step.text}", markup=False)

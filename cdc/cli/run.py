@@ -14,7 +14,7 @@ from cdc.errors import CaptureIncomplete, CdcError, OffsetsLost
 from cdc.service.roles import stop_on_signals
 from cdc.service.run import ROLES
 from cdc.service.run import run as run_service
-from cdc.units import size
+from cdc.units import count, size
 
 if TYPE_CHECKING:
     from cdc.collector import Stats
@@ -124,7 +124,8 @@ def _written(at: common.At["Compacted"]) -> str:
     if at.found is None:
         return str(common.wrong(at.error))
     return (
-        f"{at.found.rows:,} versions archived in {at.found.segments:,} segments, {at.found.sets:,} restore sets made, "
+        f"{count(at.found.rows, 'version')} archived in {count(at.found.segments, 'segment')}, "
+        f"{count(at.found.sets, 'restore set')} made, "
         f"{size(at.found.bytes)} written"
     )
 
