@@ -27,7 +27,7 @@ from cdc.archive.store import Store
 from cdc.archive.verified import TIERS, Mark, Verified
 from cdc.archive.windows import namespace_holes
 from cdc.clock import Clock, wall_clock
-from cdc.errors import ArchiveError, ObjectDamaged, ObjectMissing
+from cdc.errors import ArchiveError, ObjectDamaged, ObjectMissing, StoreForbidden
 
 WORKERS: Final = 4
 """Objects looked at at a time, a few megabytes of each in memory."""
@@ -57,7 +57,8 @@ class Verification:
     whole verification of sound manifests alone); `since` is when the verification began that this one goes on from.
     `remembered`: another one can go on from here. `costs` has the moments that each damaged object costs by itself, of
     the first COSTED that cost any. `elsewhere`: what other destinations have of it (`siblings.asked`). `nowhere`: why
-    it leads to no moment at all though nothing is damaged; empty where it does."""
+    it leads to no moment at all though nothing is damaged; empty where it does. `forgotten`: why a good result could
+    not be remembered: who may read an archive and not write it can still verify it."""
 
     namespace: str
     tier: str
@@ -72,6 +73,7 @@ class Verification:
     costs: Mapping[str, tuple[Moments, ...]] = field(default_factory=dict)
     elsewhere: tuple[Elsewhere, ...] = ()
     nowhere: tuple[str, ...] = ()
+    forgotten: str = ""
 
     def error(self) -> ArchiveError | None:
         """What to raise for the damage: ObjectDamaged, or ObjectMissing where that is all; None where there is none."""
@@ -105,8 +107,7 @@ def verify(
     in the archive (`cdc.archive.verified`), unless `remembering` is off. `stop` ends it early; then nothing is.
     `progress` is told of MiB.
 
-    Raises ObjectMissing where nothing is there, FormatTooNew, StoreUnreachable, and StoreForbidden, also if the result
-    may not be written.
+    Raises ObjectMissing where nothing is there, FormatTooNew, StoreUnreachable and StoreForbidden.
     """
     began = clock()
     stop = stop or threading.Event()
@@ -168,7 +169,11 @@ def verify(
         found = replace(found, nowhere=tuple(h.reason for h in namespace_holes([c.manifest for c in read])))
     if damage or stop.is_set() or not remembering:
         return found
-    verified.remember(store, namespace, known, Verified(tier, began, tuple(m for c in read if (m := _mark(c)))))
+    marks = tuple(mark for chain in read if (mark := _mark(chain)))
+    try:
+        verified.remember(store, namespace, known, Verified(tier, began, marks))
+    except StoreForbidden as error:
+        return replace(found, forgotten=error.message)
     return replace(found, remembered=True)
 
 

@@ -130,6 +130,9 @@ def print_found(found: "Verification | Comparison") -> None:
         out.print("this costs no moment")
     for reason in found.nowhere:
         out.print(f"nothing can be restored: {reason}", style="yellow", markup=False)
+    if found.forgotten:
+        again = f"not remembered, so --new will look at all of it again: {found.forgotten}"
+        out.print(again, style="yellow", markup=False)
     for other in found.elsewhere:
         out.print(_said_elsewhere(found, other), markup=False)
     for name in found.garbage[:SHOWN]:
@@ -178,6 +181,7 @@ def to_dict(found: "Verification | Comparison") -> dict[str, Any]:
         ],
         "garbage": list(found.garbage),
         "remembered": found.remembered,
+        "forgotten": found.forgotten or None,
     }
 
 

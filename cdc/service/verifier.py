@@ -8,7 +8,7 @@ from cdc.archive import Store, open_store, verified
 from cdc.archive.verify import Verification, verify
 from cdc.clock import Clock, wall_clock
 from cdc.config import Settings
-from cdc.errors import CdcError, ObjectMissing
+from cdc.errors import CdcError, ObjectMissing, StoreForbidden
 
 TIER = "hashes"
 
@@ -53,6 +53,8 @@ class Verifier:
         error = found.error()
         if error is not None:
             raise error
+        if found.forgotten:  # each round would read everything again
+            raise StoreForbidden(found.forgotten)
         for record in verified.load(store, namespace).values():  # whoever verified it, on whatever machine
             moment = record.at / 1000
             metrics.VERIFIED.labels(namespace, self._settings.archive.destination, record.tier).set(moment)

@@ -32,11 +32,12 @@ from cdc.archive.cost import Moments, namespace_cost, shard_lost
 from cdc.archive.keeps import Keep
 from cdc.archive.listings import Listing
 from cdc.archive.manifests import sha256
+from cdc.archive.store import Around, Data
 from cdc.archive.verify import Verification, verify
 from cdc.archive.versions import order
 from cdc.archive.windows import epoch_at
 from cdc.config import AerospikeSettings, ArchiveSettings, CompactorSettings, EncryptionSettings, Settings
-from cdc.errors import ArchiveError, CdcError, ObjectDamaged, ObjectMissing
+from cdc.errors import ArchiveError, CdcError, ObjectDamaged, ObjectMissing, StoreForbidden
 from cdc.model import Op
 from cdc.service.verifier import Verifier
 from tests.fixtures.stores import Bucket
@@ -406,6 +407,21 @@ def test_it_ends_when_it_is_told_to_and_remembers_nothing(kept: Kept) -> None:
     stop.set()
     found = checked(kept, stop=stop)
     assert (found.bytes, found.remembered) == (0, False)
+
+
+def test_who_may_only_read_verifies_as_well_but_the_role_says_that_it_cannot_go_on_from_there(kept: Kept) -> None:
+    class ReadOnly(Around):
+        def put_if_absent(self, name: str, data: Data) -> bool:
+            raise StoreForbidden(f"{name}: Permission denied")
+
+    found = verify(ReadOnly(kept.store()), "test", "decode")
+    assert (found.damage, found.error(), found.remembered) == ((), None, False)
+    assert found.forgotten == f"test/verified/{1:020d}.json: Permission denied"
+    settings_ = Settings(aerospike=AerospikeSettings(namespaces=("test",)), archive=kept.settings)
+    with pytest.raises(StoreForbidden, match="Permission denied"):
+        Verifier(settings_, store=ReadOnly(kept.store())).round()
+    (kept.path / kept.names("segment")[0]).unlink()
+    assert verify(ReadOnly(kept.store()), "test").error() is not None
 
 
 def test_the_role_verifies_what_is_new_and_gets_over_damage(kept: Kept) -> None:
