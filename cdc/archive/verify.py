@@ -169,7 +169,7 @@ def verify(
         found = replace(found, nowhere=tuple(h.reason for h in namespace_holes([c.manifest for c in read])))
     if damage or stop.is_set() or not remembering:
         return found
-    marks = tuple(mark for chain in read if (mark := _mark(chain)))
+    marks = tuple(last for chain in read if (last := _mark(chain)))
     try:
         verified.remember(store, namespace, known, Verified(tier, began, marks))
     except StoreForbidden as error:
