@@ -93,7 +93,8 @@ def _lines(path: str) -> set[bytes]:
     """The digests that a file names; lines that are empty say nothing."""
     try:
         text = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-        lines = [line.removesuffix("\r") for line in text.decode().split("\n")]
+        # A mark of the byte order would else be part of the first set's name, and its record be in no archive.
+        lines = [line.removesuffix("\r") for line in text.decode("utf-8-sig").split("\n")]
     except OSError as error:
         raise UsageError(f"--keys-file {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

@@ -17,8 +17,8 @@ _INTEGERS: Final = range(-(1 << 63), 1 << 63)
 
 
 def user_key(text: str) -> UserKey:
-    """The user key that `text` means: an integer if it looks like one, else a string; `int:`, `str:` and `hex:` (bytes)
-    say which. UsageError when it is none."""
+    """The user key that `text` means: an integer if it is written as integers are printed, else a string (so is 0017);
+    `int:`, `str:` and `hex:` (bytes) say which. UsageError when it is none."""
     kind, _, rest = text.partition(":")
     if kind == "str":
         return rest
@@ -28,7 +28,7 @@ def user_key(text: str) -> UserKey:
         except ValueError:
             raise UsageError(f"--key {text}: {rest!r} is not hexadecimal", _HINT) from None
     number = rest if kind == "int" else text
-    if not re.fullmatch(r"-?[0-9]+", number):
+    if not re.fullmatch(r"-?[0-9]+" if kind == "int" else r"0|-?[1-9][0-9]*", number):
         if kind == "int":
             raise UsageError(f"--key {text}: {rest!r} is not an integer", _HINT)
         return text

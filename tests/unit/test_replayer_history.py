@@ -191,6 +191,7 @@ def test_moments_outside_the_windows_are_refused(tmp_path: Path) -> None:
     [
         ("17", 17), ("-1", -1), ("int:17", 17), ("alice", "alice"), ("str:17", "17"), ("str:", ""),
         ("hex:00fF", b"\x00\xff"), ("1.5", "1.5"), ("order:17", "order:17"), (str((1 << 63) - 1), (1 << 63) - 1),
+        ("0", 0), ("0017", "0017"), ("-0", "-0"), ("-07", "-07"), ("int:0017", 17), ("0" * 30, "0" * 30),
     ],
 )  # fmt: skip
 def test_keys_in_words(text: str, key: object) -> None:

@@ -197,6 +197,14 @@ def test_options_make_a_part(tmp_path: Path) -> None:
     )
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    listed = tmp_path / "keys"
+    listed.write_bytes(b"\xef\xbb\xbforders\t1\r\norders\t2\r\n")
+    assert part_of(keys_file=str(listed)).digests == tuple(sorted(digest_of("orders", i) for i in (1, 2)))
+    listed.write_bytes(b"\xef\xbb\xbf" + b"ab" * 20)
+    assert part_of(keys_file=str(listed)).digests == (b"\xab" * 20,)
+
+
 def test_keys_are_read_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"s\t1\n")))
     assert part_of(keys_file="-").digests == (digest_of("s", 1),)
