@@ -59,7 +59,7 @@ class Writer:
             self._write(part, which[expected], update=True)
             self._write(part, which[~expected])
         elif part.bins:
-            self._write(part, self._write(part, which, update=True))
+            self._write(part, self._alive(part, self._write(part, which, update=True)))
         else:
             self._write(part, which)
         remove = part.decisions.action == Action.REMOVE
@@ -101,6 +101,14 @@ class Writer:
         self._tell(part, which, results, changed, ~(done | gone | changed | there))
         missing: I64 = which[gone & ~changed & ~already]
         return missing
+
+    def _alive(self, part: Slice, which: I64) -> I64:
+        """Those of some records, which turned out to be gone, whose time has not passed: others are not made again."""
+        void_time = part.versions.columns.void_time[part.states.held[which]]
+        due = (void_time != NEVER) & (void_time <= self.target.now())
+        self.tally.add(expired=_count(due))
+        left: I64 = which[~due]
+        return left
 
     def _take_bins(self, part: Slice, which: I64) -> None:
         """Take the slice's bins off the named records."""

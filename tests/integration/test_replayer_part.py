@@ -246,6 +246,23 @@ def test_of_some_bins_too_a_record_that_changed_again_is_kept_until_it_is_told_o
     ]  # fmt: skip
 
 
+def test_of_some_bins_a_record_that_is_gone_and_past_its_time_is_not_made_again(shop: Shop, in_place: Target) -> None:
+    shop.put(0, {"price": 0, "stock": 0}, ttl=2)
+    shop.put(1, {"price": 1, "stock": 1}, ttl=600)
+    at = shop.moment()
+    for i in (0, 1):
+        shop.put(i, {"price": -1, "stock": -1})
+    shop.history.look()
+    for i in (0, 1):
+        shop.client.remove(shop.key(i))  # nobody has captured that yet
+    while in_place.now() < at + 3000:
+        tick(shop.history.now)
+    report = shop.rewind(at, in_place, Part(bins=("price",)), overwrite=True)
+    assert (report.written, report.expired, report.conflicts) == (1, 1, 0)
+    assert not shop.there(0)
+    assert shop.bins(1) == {"price": 1}
+
+
 def test_a_clone_of_some_bins_has_the_records_that_had_any_of_them(shop: Shop, empty: Target) -> None:
     shop.put(0, {"a": 1, "b": [1, "x"], "c": 3}, ttl=5000)
     shop.put(1, {"c": 3, "a": 7})
