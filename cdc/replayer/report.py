@@ -232,7 +232,7 @@ class Tally:
         it. UsageError when it could not be written."""
         self._id = id
         self._lock = threading.Lock()
-        self._lines = Lines(named_file) if named_file is not None else None
+        self._lines = Lines(named_file, id) if named_file is not None else None
         self._apart: list[Apart] = []
         self.counts: Counter[str] = Counter()
         self.refusals: Counter[int] = Counter()

@@ -53,7 +53,8 @@ def verify(
     Raises what reading the archive and the target raise; Cancelled when the caller wants no more.
     """
     watch, began = watch or Watch(), time.monotonic()
-    work = _Work(archive, plan, target, _touch(plan, target, report), _digests(report), named_file)
+    id = "" if report is None else report.id
+    work = _Work(archive, plan, target, _touch(plan, target, report), _digests(report), named_file, id)
     counts = plan.counts
     total = plan.rows if counts is None else counts.write + counts.remove + counts.leave
     meter = Meter(max(total, 1), "compare", watch)
@@ -64,9 +65,8 @@ def verify(
     finally:
         work.close()
     found = reduce(lambda a, b: a + b, parts, work.nothing)
-    return replace(
-        found, named_file=named_file if found.wrong or found.unseen else None, seconds=time.monotonic() - began
-    )
+    named = work.lines.path if work.lines is not None and (found.wrong or found.unseen) else None
+    return replace(found, named_file=named, seconds=time.monotonic() - began)
 
 
 def verified(
@@ -111,12 +111,13 @@ class _Work:
     touch: Touch
     apart: np.ndarray
     named_file: Path | None
+    id: str = ""
     lines: Lines | None = field(init=False)
     counts: PartitionCounts | None = field(init=False, default=None)
     nothing: Verification = field(init=False)
 
     def __post_init__(self) -> None:
-        self.lines = Lines(self.named_file) if self.named_file is not None else None
+        self.lines = Lines(self.named_file, self.id) if self.named_file is not None else None
         if self.alone:
             counts = self.target.source.partition_counts()
             self.counts = counts if counts.settled else None

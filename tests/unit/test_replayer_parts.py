@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cdc.errors import ObjectDamaged, RestoreError, UsageError
+from cdc.replayer.lines import Lines
 from cdc.replayer.pace import BURST_S, Pace
 from cdc.replayer.parallel import each
 from cdc.replayer.report import Cancelled, Counts, GaveUp, Meter, Refusal, Tally, Watch
@@ -117,6 +118,48 @@ def test_conflicts_are_named_and_are_not_refusals(tmp_path: Path) -> None:
     report = tally.report("rewind", "test", 0, complete=True, seconds=1.0)
     assert (report.conflicts, report.refused, report.refusals) == (1, 0, {})
     assert report.named_file == tmp_path / "named.jsonl"
+
+
+def test_two_restores_at_once_do_not_write_over_what_the_other_named(tmp_path: Path) -> None:
+    path = tmp_path / "named.jsonl"
+    one, two = Tally(path, id="one"), Tally(path, id="two")
+    named = [Refusal(bytes([i]) * 20, "s", "k", 3, "it changed") for i in range(4)]
+    for i in range(4):
+        (one, two)[i % 2].name("conflicts", [named[i]])
+    two.close()
+    again = Tally(path, lambda digest: True, id="two")  # the first is still at work
+    again.close()
+    one.close()
+    made = [tally.report("rewind", "test", 0, complete=True, seconds=1.0) for tally in (one, two, again)]
+    assert [report.named_file for report in made] == [path, *[tmp_path / "named.two.jsonl"] * 2]
+    assert path.read_text() == "".join(named[i].to_json("one") + "\n" for i in (0, 2))
+    assert (tmp_path / "named.two.jsonl").read_text() == "".join(named[i].to_json("two") + "\n" for i in (1, 3))
+    assert made[2].named == named[1].digest + named[3].digest
+
+
+def test_what_goes_on_while_another_has_its_file_takes_nothing_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "named.jsonl"
+    gone = Tally(path, id="gone")
+    gone.name("conflicts", [Refusal(bytes(20), "s", "k", 3, "it changed")])
+    gone.close()
+    other = Tally(path, id="other")
+    other.name("conflicts", [Refusal(b"o" * 20, "s", "k", 3, "it changed")])
+    again = Tally(path, lambda digest: True, id="gone")
+    again.name("conflicts", [Refusal(b"g" * 20, "s", "k", 3, "it changed")])
+    other.name("conflicts", [Refusal(b"p" * 20, "s", "k", 3, "it changed")])
+    again.close()
+    other.close()
+    assert [line.split('"')[3] for line in path.read_text().splitlines()] == ["other", "other"]
+    assert (tmp_path / "named.gone.jsonl").read_text().count("\n") == 1
+
+
+def test_a_file_that_another_command_has_is_not_written_to(tmp_path: Path) -> None:
+    first, second = Lines(tmp_path / "list"), Lines(tmp_path / "list")
+    first.write(["a"])
+    with pytest.raises(RestoreError, match="in use"):
+        second.write(["b"])
+    first.close()
+    assert (tmp_path / "list").read_text() == "a\n"
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_done(tmp_path: Path) -> None:
