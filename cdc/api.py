@@ -12,8 +12,8 @@ Every error is one of `cdc.errors`. Importing this brings no numba: only what wr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +31,7 @@ from cdc.errors import ConfigError, RestoreError, UsageError
 from cdc.replayer import at as moments
 from cdc.replayer import diff as between
 from cdc.replayer import history as one_record
-from cdc.replayer import rates
+from cdc.replayer import rates, turns
 from cdc.replayer.diff import Diff
 from cdc.replayer.differences import Difference
 from cdc.replayer.doubts import Doubt
@@ -201,13 +201,16 @@ class Replayer:
         `named_file` gets a JSON line for each record that was refused or left untouched. `watch` follows it by
         `progress`, and ends it early by `cancel`: then `outcome.report.complete` is False. Raises SourceError;
         TargetNotEmpty; RestoreError where the journal or the named file fails, or another restore works on the
-        namespace in place; RecordsRefused. After any of these, and after a kill, `resume` goes on. Errors have the
-        report.
+        namespace in place, here or on another machine with the same archive; RecordsRefused. After any of these, and
+        after a kill, `resume` goes on. Errors have the report.
         """
         place = self.place(plan)
-        with self.journal.begin(
-            plan, hosts=place.aerospike.hosts, destination=self.destination, named_file=named_file
-        ) as log:
+        with (
+            self._alone("in-place" if place.in_place else ""),
+            self.journal.begin(
+                plan, hosts=place.aerospike.hosts, destination=self.destination, named_file=named_file
+            ) as log,
+        ):
             return self._carry_out(log, plan, verify, watch)
 
     def resume(self, id: str = LAST, *, verify: bool = True, watch: Watch | None = None) -> Outcome:
@@ -232,7 +235,8 @@ class Replayer:
                     f"{log.id} writes to {', '.join(asked.hosts)}, and the settings lead to {', '.join(hosts)}",
                     "Half a restore is in each place then. Put the settings right, or begin another restore.",
                 )
-            return self._carry_out(log, plan, verify, watch)
+            with self._alone("in-place" if plan.kind == "rewind" else ""):
+                return self._carry_out(log, plan, verify, watch)
 
     @property
     def journal(self) -> Journal:
@@ -242,6 +246,22 @@ class Replayer:
     def restores(self) -> list[Entry]:
         """Those of this namespace, the oldest first; and those that cannot be read."""
         return [one for one in self.journal.entries() if one.asked is None or one.asked.namespace == self.namespace]
+
+    @contextmanager
+    def _alone(self, what: str) -> Iterator[None]:
+        """While nobody else does what only one at a time may; empty: anybody may. Raises RestoreError."""
+        if not what:
+            yield
+            return
+        by = turns.here(self.settings.replayer.journal)
+        with turns.turn(self.archive().store, self.namespace, what, by, self._tell, self._clock) as other:
+            if other:
+                doing = "is being restored in place" if what == "in-place" else "is being drilled"
+                raise RestoreError(
+                    f"{self.namespace} {doing} by {other}",
+                    "Wait for its end; if it was killed, until that moment.",
+                )
+            yield
 
     def _carry_out(self, log: Log, plan: Plan, verify: bool, watch: Watch | None) -> Outcome:
         from cdc.replayer.carry import carry_out  # with the kernels' compiler: only who writes waits for it
@@ -321,7 +341,8 @@ class Replayer:
         """
         from cdc.replayer.drill import drill  # with the kernels' compiler
 
-        return drill(self.archive(), self.settings, chosen or self.rehearsal(), clock=self._clock, watch=watch)
+        with self._alone("drill"):
+            return drill(self.archive(), self.settings, chosen or self.rehearsal(), clock=self._clock, watch=watch)
 
     def drills(self) -> list[Drilled]:
         """What past drills showed, the oldest first."""

@@ -16,7 +16,7 @@ expected   what a restore leaves, and how what is there is judged by it; pure; v
 refusals   why a target takes no record, and what to do; rates: how fast restores were, beside the journal
 live       compare(): the live database against the archive          (numba)
 reach      which archive counts, which moment is meant; place: where a restore goes; carry: from plan to report (numba)
-journal    restores that were begun, and how far they are (log, entry, standing)
+journal    restores that were begun, and how far they are (log, entry, standing); turns: what other machines do
 drill      drill(): a restore that is rehearsed (sample, scratch, unchanged)    (numba)
 metadata   indexes and UDF modules into a target; metadata_plan: which; pure
 target, writer, pace, parallel, run     how slices are written; report: Report, Watch, Counts

@@ -10,6 +10,7 @@ from cdc.archive.drills import Drilled
 from cdc.clock import Clock, wall_clock
 from cdc.config import Settings
 from cdc.errors import CdcError, ObjectMissing
+from cdc.replayer import turns
 from cdc.replayer.report import Cancelled, Watch
 from cdc.replayer.sample import choose
 from cdc.schedule import interval, next_after
@@ -64,7 +65,10 @@ class Driller:
         left_s = self._left_s(archive)
         if left_s > 0:
             return min(left_s, LOOK_S)
-        with _TURN:
+        by = turns.here(self._settings.replayer.journal)
+        with _TURN, turns.turn(archive.store, archive.namespace, "drill", by, tell, self._clock) as other:
+            if other:
+                return self._retry_s  # it drills this archive: none may be due then
             if stop.is_set() or self._left_s(archive) > 0:
                 return 0.0
             if not archive.windows():

@@ -14,8 +14,9 @@ from cdc.archive import keeps
 from cdc.archive.keeps import Keep
 from cdc.clock import rfc3339
 from cdc.config import AerospikeSettings, DestinationSettings, ReplayerSettings
-from cdc.errors import ConfigError, NotRecoverable, ObjectMissing, TargetNotEmpty, UsageError
+from cdc.errors import ConfigError, NotRecoverable, ObjectMissing, RestoreError, TargetNotEmpty, UsageError
 from cdc.replayer.target import Target
+from cdc.replayer.turns import turn
 from cdc.source import Source
 from cdc.wire import Cluster
 from tests.fixtures.restores import History, tick
@@ -115,6 +116,22 @@ def test_a_rewind_of_a_part_leaves_the_rest(
     assert [client.get((namespace, set_name, key))[2]["n"] for key in (2, 4)] == [2, -1]
     assert replayer.show(one, before).held is not None
     assert [version.change["bins"] for version in replayer.history(one).versions] == [{"n": 2}, {"n": -1}]
+
+
+def test_what_another_machine_restores_in_place_is_not_restored_here_too(
+    replayer: Replayer, history: History, client: Any, namespace: str, set_name: str, before: int
+) -> None:
+    plan = replayer.plan(before, wanted=Wanted(Part(digests=(digest_of(set_name, 2),))))
+    with turn(history.archive.store, namespace, "in-place", "elsewhere", pytest.fail):
+        with pytest.raises(RestoreError, match=f"{namespace} is being restored in place by elsewhere") as refused:
+            replayer.restore(plan)
+        assert "if it was killed" in refused.value.hint
+        assert replayer.restores() == []
+    assert client.get((namespace, set_name, 2))[2] == {"n": -1}
+    with turn(history.archive.store, namespace, "drill", "elsewhere", pytest.fail):
+        assert replayer.restore(plan).report.written == 1
+        with pytest.raises(RestoreError, match=f"{namespace} is being drilled by elsewhere"):
+            replayer.drill(replayer.rehearsal(before, into="restore"))
 
 
 def test_a_namespace_and_a_destination_are_chosen_by_name(settings: Settings, before: int, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from cdc.archive import Archive, LocalStore, drills
 from cdc.archive.drills import Drilled
 from cdc.config import AerospikeSettings, ArchiveSettings, DrillSettings, Settings
 from cdc.errors import CdcError, ObjectDamaged, StoreForbidden
+from cdc.replayer.turns import turn
 from cdc.service.drill import LOOK_S, RETRY_S, Driller, noted
 
 NOW = 1_800_000_000_000
@@ -63,6 +64,16 @@ def test_the_next_is_due_after_the_last_whoever_did_it_and_what_was_missed_once(
     assert driller(tmp_path, schedule="*/10 * * * *").round(stopped) == 0  # six were missed
     drills.remember(archive.store, "shop", replace(ONE, began_at=NOW))
     assert driller(tmp_path, schedule="*/10 * * * *").round(stopped) == 600
+
+
+def test_while_another_machine_drills_it_waits_and_nothing_is_wrong(tmp_path: Path, archive: Archive) -> None:
+    """Both were due at the same moment."""
+    one, stopped = driller(tmp_path), threading.Event()
+    stopped.set()  # what is due would be begun
+    with turn(archive.store, "shop", "drill", "elsewhere", pytest.fail, lambda: NOW):
+        assert one.round(stopped) == RETRY_S
+        drills.remember(archive.store, "shop", replace(ONE, began_at=NOW))
+    assert one.round(stopped) > 0
 
 
 def test_what_keeps_a_drill_from_being_begun_is_an_error_and_tried_again(tmp_path: Path, archive: Archive) -> None:
