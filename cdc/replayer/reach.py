@@ -8,17 +8,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from cdc.archive import Archive, Window, keeps, open_store
 from cdc.clock import Clock, rfc3339
 from cdc.config import Settings
-from cdc.errors import ArchiveError, ConfigError, KafkaError, NotRecoverable, UsageError
+from cdc.errors import ArchiveError, ConfigError, KafkaError, NotRecoverable, ObjectMissing, UsageError
 from cdc.replayer import at as moments
 from cdc.replayer import history as one_record
 from cdc.replayer import tail as beyond
 from cdc.replayer.report import Watch
 from cdc.replayer.tail import Mode, Tail
 from cdc.replayer.tails import Directories, no_room
+
+_FROM_KAFKA: Final = (
+    "Where no compactor ever ran, but a collector did: `aerospike-cdc compact --once` makes the archive of what Kafka "
+    "has; then restore."
+)
 
 At = str | int | datetime
 """A moment: RFC 3339 with zone, a duration ago (`10m`), `latest` or the name of a mark; milliseconds since 1970; or a
@@ -50,7 +56,11 @@ class Reach:
     def archive(self) -> Archive:
         """The archive itself. Raises ObjectMissing when there is none yet."""
         if self._archive is None:
-            self._archive = Archive.open(open_store(self.settings.archive), self.settings.aerospike.namespace)
+            try:
+                self._archive = Archive.open(open_store(self.settings.archive), self.settings.aerospike.namespace)
+            except ObjectMissing as error:
+                error.hint = f"{error.hint} {_FROM_KAFKA}".strip()
+                raise
         return self._archive
 
     def recoverable(self, at: At) -> int:
@@ -88,6 +98,7 @@ class Reach:
     ) -> tuple[Tail, Path | None]:
         """The archive that may lead to a moment, and the directory with what of it was taken from Kafka: of everything,
         or of one record's shard."""
+        self.archive()  # where there is none, nothing lies beyond it
         if self._mode == "auto" and not rewinds and words(at).lower() != moments.LATEST:
             archive = self.archive()
             windows = archive.windows() if digest is None else one_record.recoverable(archive, digest)

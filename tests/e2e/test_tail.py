@@ -4,7 +4,7 @@ import time
 
 from cdc.clock import parse_rfc3339, rfc3339, wall_clock
 from cdc.embedded.kafka import free_ports
-from cdc.errors import BrokerUnreachable, NotRecoverable
+from cdc.errors import BrokerUnreachable, NotRecoverable, ObjectMissing
 from tests.fixtures.commands import TARGET, Operator
 
 
@@ -63,3 +63,19 @@ def test_while_the_compactor_is_down_a_moment_ago_is_brought_back(operator: Oper
     alone = operator.good(*there)
     assert alone.json["captured_until"] == first["end"]
     assert alone.err.count("what Kafka has beyond the archive is not known") == 1
+
+
+def test_where_no_compactor_ever_ran_it_is_said_what_makes_an_archive_of_kafka(operator: Operator) -> None:
+    keys = range(5)
+    put(operator, 1, keys)
+    operator.good("collect", "--once")
+    good = moment()
+    put(operator, 2, keys)
+    operator.good("collect", "--once")
+    for command in (("restore", "--at", rfc3339(good), "--yes"), ("diff", rfc3339(good)), ("show", "--key", "1")):
+        answer = operator.run(*command)
+        assert answer.code == ObjectMissing.exit_code, answer
+        assert "`aerospike-cdc compact --once` makes the archive of what Kafka has" in answer.err
+    operator.good("compact", "--once")
+    operator.good("restore", "--at", rfc3339(good), "--yes")
+    assert values(operator, operator.namespace, keys) == [1] * 5
