@@ -78,8 +78,8 @@ def _ask(settings: Settings, chosen: Chosen) -> None:
     if not sys.stdin.isatty():
         raise UsageError(f"a drill writes {said} into {place.namespace}: this needs a yes", "Give --yes.")
     where = ", ".join(place.aerospike.hosts)
-    sys.stdout.write(f"{source} is only read: {said} goes into {place.namespace} at {where},\n")
-    typer.confirm("is compared there, and removed again. Go on?", abort=True)
+    sys.stderr.write(f"{source} is only read: {said} goes into {place.namespace} at {where},\n")
+    typer.confirm("is compared there, and removed again. Go on?", abort=True, err=True)
 
 
 def _print(done: Drilled, as_json: bool) -> None:

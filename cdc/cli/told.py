@@ -29,7 +29,8 @@ def ask(made: Plan, place: Place) -> None:
         touched = f"{counts.write:,} records written and {_removed(removed, bins)}"
     if not sys.stdin.isatty():
         raise UsageError(f"{touched} in {place.namespace}: this needs a yes", "Give --yes, or --dry-run to look first.")
-    typer.confirm(f"{touched} in {place.namespace} at {', '.join(place.aerospike.hosts)}. Go on?", abort=True)
+    where = f"{place.namespace} at {', '.join(place.aerospike.hosts)}"
+    typer.confirm(f"{touched} in {where}. Go on?", abort=True, err=True)  # standard output may be a program's
 
 
 def print_report(report: Report, as_json: bool, command: str) -> None:
