@@ -44,7 +44,7 @@ from cdc.replayer.reach import At, Reach, words
 from cdc.replayer.report import Report, Watch
 from cdc.replayer.sample import Chosen, choose
 from cdc.replayer.tail import Mode
-from cdc.replayer.wanted import WHOLE, Part, Wanted
+from cdc.replayer.wanted import WHOLE, Part, Wanted, require_one_set
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,30 +165,36 @@ class Replayer:
         watch: Watch | None = None,
     ) -> Plan:
         """What a restore to a moment would do, without doing it: a clone `into` NAMESPACE or NAMESPACE@HOST:PORT[,…],
-        or a rewind of the namespace itself where that is empty.
+        or a rewind of the namespace itself where that is empty; with `wanted.into_set` a clone into this set, of the
+        namespace itself too.
 
         `wanted` says which records, and what becomes of what is there (None: all of them, as they were). With `count`
         all that is needed is read once, to say how many records are concerned; `name` is then called with the records
         whose state is presumed or fuzzy, in portions and by several threads. Raises as `resolve`, and RestoreError
         where a rewind cannot know what changed, Cancelled.
         """
-        kind: Kind = "rewind" if self.place(into).in_place else "clone"
+        wanted = wanted or Wanted()
+        place = place_of(self.settings.aerospike, into, beside=bool(wanted.into_set))
+        kind: Kind = "rewind" if place.in_place else "clone"
+        require_one_set(wanted, in_itself=not into or into == self.namespace)
         at = self._to.fixed(at)
         with self._to.naming_others(at):
             tail, directory = self._to.reach(at, rewinds=kind == "rewind", watch=watch)
-            if directory is not None and kind == "clone" and wanted is not None and wanted.metadata != "none":
+            if directory is not None and kind == "clone" and wanted.metadata != "none":
                 self._to.describe(tail)
             made = plan(
                 tail.archive, self._to.resolve(at, tail.archive.windows(), tail), kind, now=self._clock(),
                 into=into or None, wanted=wanted, count=count, records_per_s=self.settings.replayer.records_per_s,
-                speed=self._speed(kind, self.place(into)), name=name, watch=watch,
+                speed=self._speed(kind, place), name=name, watch=watch,
             )  # fmt: skip
         return replace(made, tail=directory)
 
     def place(self, to: Plan | str) -> Place:
         """Where a plan, or what is given as `into`, leads. Raises UsageError."""
-        into = to if isinstance(to, str) else to.into if to.kind == "clone" else ""
-        return place_of(self.settings.aerospike, into)
+        if isinstance(to, str):
+            return place_of(self.settings.aerospike, to)
+        into = to.into if to.kind == "clone" else ""
+        return place_of(self.settings.aerospike, into, beside=bool(to.wanted.into_set))
 
     def restore(
         self, plan: Plan, *, named_file: Path | None = None, verify: bool = True, watch: Watch | None = None

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +24,14 @@ At = Annotated[str, typer.Option("--at", help=MOMENT)]
 Into = Annotated[
     str,
     typer.Option("--into", help="NAMESPACE or NAMESPACE@HOST:PORT[,HOST:PORT]; without it the namespace is rewound."),
+]
+IntoSet = Annotated[
+    str,
+    typer.Option(
+        "--into-set",
+        help="Write the records of the one --set into this set, of the namespace itself or of --into; they need stored "
+        "user keys for that.",
+    ),
 ]
 Existing = Annotated[
     Literal["fail", "keep", "newer", "replace"],
@@ -68,6 +77,7 @@ def restore(
     namespace: Namespace = "",
     destination: Destination = "",
     into: Into = "",
+    into_set: IntoSet = "",
     sets: Sets = None,
     key: Keys = None,
     digest: Digests = None,
@@ -98,12 +108,18 @@ def restore(
     if not at:
         raise UsageError("to which moment?", "Give --at, or --resume to go on with a restore.")
     part = part_of(sets, key, digest, keys_file, partition, where, bins)
+    if into_set and key:
+        part = replace(part, sets=tuple(sets or ("",)))  # whose keys they are is also what is moved
     of_clones = {"--existing": existing != "fail", "--metadata": metadata != "none"}
-    for option, given in ({"--overwrite": overwrite} if into else of_clones).items():
+    for option, given in ({"--overwrite": overwrite} if into or into_set else of_clones).items():
         if given:
-            how = "with --into: it says what a rewind does" if into else "without --into: it says what a clone does"
+            how = (
+                "with --into: it says what a rewind does"
+                if into or into_set
+                else "without --into: it says what a clone does"
+            )
             raise UsageError(f"{option} {how}", "Leave it out.")
-    wanted = Wanted(part, expired, existing, overwrite, metadata)
+    wanted = Wanted(part, expired, existing, overwrite, metadata, into_set)
     with common.replayer(context, namespace, destination, tail) as replayer:
         with bars() as shown, naming(list_fuzzy) as name:
             # Counting reads once what is read again to be written: only who is asked, or only looks, needs it.

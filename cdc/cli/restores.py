@@ -51,6 +51,7 @@ def _print(journal: Journal, entries: list[Entry]) -> None:
     for entry in entries:
         asked, now = entry.asked, entry.standing
         into = "-" if asked is None else "in place" if asked.kind == "rewind" else asked.into
+        into += f", set {asked.wanted.into_set}" if asked is not None and asked.wanted.into_set else ""
         shown.add_row(
             entry.id,
             entry.state,

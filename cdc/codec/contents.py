@@ -11,12 +11,12 @@ def heads_of(bodies: Bodies, rows: I64) -> Bodies:
     malformed."""
     chosen = gather(bodies, rows)
     ends = np.empty(2 * len(chosen) + 1, np.int64)
-    ends[::2], ends[1::2] = chosen.offsets, _begin(chosen)
+    ends[::2], ends[1::2] = chosen.offsets, begins(chosen)
     # Headers and contents in turn.
     return heads(Bodies(chosen.buffer, ends), 2 * np.arange(len(chosen)) + 1)
 
 
-def _begin(bodies: Bodies) -> I64:
+def begins(bodies: Bodies) -> I64:
     """Where each change's content begins, after the header of `schemas/change.avsc`; of a malformed one somewhere in
     it."""
     buffer, end = bodies.buffer, bodies.offsets[1:]

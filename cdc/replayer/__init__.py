@@ -4,6 +4,7 @@ versions   which version of each record holds at a moment, how sure that is, wha
 at         the moment, from the words of a person; pure
 plan       Plan: what a restore would read and do; told: the plan in words
 wanted     what a restore is to do: which records and bins, and what becomes of what is there; where: conditions; pure
+resettled  records in another set, under other digests; pure
 within     which records a part has, and the bins that it is limited to
 slices     a shard's records with what to do, streamed from the archive in ranges of digests
 history    history() and show(): one record; keys: a key in words

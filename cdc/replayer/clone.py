@@ -30,9 +30,10 @@ def clone(
 
     All objects are verified before the first write; where records are named by digest or partition, the blocks that may
     hold them. `plan.wanted.existing` says what becomes of records that are there already; those that stay count as
-    left. Indexes and modules of `plan.metadata` are made before or after the records, as `plan.wanted.metadata` says.
-    Refused records are named in `named_file`, a JSON line each. With a `log` it goes on where that stands: what
-    was written and is not known to be is written again, or left.
+    left; with `plan.wanted.into_set` that is about this set, and who has no known digest there is refused. Indexes and
+    modules of `plan.metadata` are made before or after the records, as `plan.wanted.metadata` says. Refused records are
+    named in `named_file`, a JSON line each. With a `log` it goes on where that stands: what was written and is not
+    known to be is written again, or left.
 
     Raises TargetNotEmpty, ObjectMissing, ObjectDamaged, what `wire.batch.write` raises, RestoreError where the log or
     the named file fails; when all is done, but not all was accepted, RecordsRefused. Errors have the report.
@@ -52,8 +53,10 @@ def clone(
         existing = plan.wanted.existing
         if existing == "fail" and before.writing:
             existing = "keep"  # it was empty; what is there now an earlier run wrote, or somebody since
-        if existing == "fail" and target.holds_records():
-            raise TargetNotEmpty(f"the namespace {target.namespace} holds records")
+        into_set = plan.wanted.into_set
+        if existing == "fail" and target.holds_records(into_set):
+            where = f"the set {into_set} of {target.namespace}" if into_set else f"the namespace {target.namespace}"
+            raise TargetNotEmpty(f"{where} holds records")
         if plan.wanted.part.seeks:  # a few blocks of objects of any size
             parts, touched = read_first(plan, of_shard, watch, log)
         else:
@@ -61,7 +64,7 @@ def clone(
             parts, touched = of_shard, plan.counts.touched if plan.counts else None
         make("before", tally)
         pace = Pace(target.settings.records_per_s, watch)
-        write_all(plan, parts, Writer(target, pace, tally, existing=existing), watch, touched, log)
+        write_all(plan, parts, Writer(target, pace, tally, existing=existing, into_set=into_set), watch, touched, log)
         make("after", tally)
 
     return reported(plan, target.namespace, named_file, log, work)

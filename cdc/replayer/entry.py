@@ -53,6 +53,7 @@ class Asked:
         existing = "keep" if wanted.existing == "fail" else wanted.existing
         given = [("--at", rfc3339(self.at)), ("--namespace", self.namespace), ("--destination", self.destination)]
         given += [("--into", self.into), ("--existing", existing)] if self.kind == "clone" else []
+        given += [("--into-set", wanted.into_set)] if wanted.into_set else []
         given += [("--set", name) for name in part.sets]
         given += [("--digest", digest.hex()) for digest in named]
         given += [("--partition", span) for span in part.spans]
@@ -121,13 +122,16 @@ class Entry:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         asked, now = self.asked, self.standing
-        of: dict[str, Any] = dict.fromkeys(("kind", "namespace", "destination", "into", "at", "begun_at", "named_file"))
+        of: dict[str, Any] = dict.fromkeys(
+            ("kind", "namespace", "destination", "into", "into_set", "at", "begun_at", "named_file")
+        )
         if asked is not None:
             of = {
                 "kind": asked.kind,
                 "namespace": asked.namespace,
                 "destination": asked.destination,
                 "into": asked.into,
+                "into_set": asked.wanted.into_set or None,
                 "at": rfc3339(asked.at),
                 "begun_at": rfc3339(asked.begun_at),
                 "named_file": None if asked.named_file is None else str(asked.named_file),

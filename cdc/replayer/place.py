@@ -17,11 +17,12 @@ class Place:
     in_place: bool
 
 
-def place_of(aerospike: AerospikeSettings, into: str) -> Place:
+def place_of(aerospike: AerospikeSettings, into: str, *, beside: bool = False) -> Place:
     """The place that `into` names, FORM, or the namespace itself where it is empty. Another cluster is spoken to with
-    the same user, password and certificates. Raises UsageError."""
-    if not into:
-        return Place(aerospike.namespace, aerospike, in_place=True)
+    the same user, password and certificates. `beside`: what is written there goes into a set of its own, which may be
+    in the namespace itself, and is not in place. Raises UsageError."""
+    if not into or (beside and into == aerospike.namespace):
+        return Place(aerospike.namespace, aerospike, in_place=not beside)
     namespace, at, hosts = into.partition("@")
     if not namespace or (at and not hosts):
         raise UsageError(f"{into}: the {'hosts are' if namespace else 'namespace is'} missing", f"Write {FORM}.")

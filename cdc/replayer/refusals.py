@@ -11,6 +11,7 @@ from typing import Final
 
 from cdc.errors import RecordsRefused
 from cdc.replayer.report import GaveUp, Report
+from cdc.replayer.resettled import NO_KEY
 from cdc.source import facts
 from cdc.wire.messages import Result, result_name
 
@@ -44,6 +45,7 @@ _ADVICE: Final = MappingProxyType(
         NO_TTL: "Set the namespace's nsup-period (or allow-ttl-without-nsup true)",
         SET_FULL: "Raise the set's limit",
         CLOCK_SKEW: "Set the nodes' clocks",
+        NO_KEY: "Into another namespace records go without a user key: leave --into-set out",
         Result.OUT_OF_SPACE: "Give the namespace room (stop-writes-used-pct, stop-writes-avail-pct and "
         "stop-writes-sys-memory-pct say when it stops)",
         Result.RECORD_TOO_BIG: "Raise the namespace's max-record-size",

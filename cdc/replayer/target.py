@@ -48,11 +48,12 @@ class Target:
         """Its name."""
         return self.source.namespace
 
-    def holds_records(self) -> bool:
-        """Whether a query finds any record. The server's own counts include truncated and expired ones for a while."""
+    def holds_records(self, set_name: str = "") -> bool:
+        """Whether a query finds any record, of a set if it is named. The server's own counts include truncated and
+        expired ones for a while."""
         counts = self.source.partition_counts().records
         filled = [partition for partition, count in enumerate(counts.tolist()) if count]
-        frames = query(self.source.cluster, self.namespace, filled, bins=False, sample_max=1)
+        frames = query(self.source.cluster, self.namespace, filled, bins=False, sample_max=1, set_name=set_name or None)
         return len(codec.digests(frames)) > 0
 
     def limits(self) -> Limits:

@@ -42,6 +42,7 @@ def to_dict(plan: Plan) -> dict[str, Any]:
         "part": plan.wanted.part.to_dict(),
         "expired": plan.wanted.expired,
         "existing": plan.wanted.existing if plan.kind == "clone" else None,
+        "into_set": plan.wanted.into_set or None,
         "overwrite": plan.wanted.overwrite,
         "at": rfc3339(plan.at),
         "planned_at": rfc3339(plan.planned_at),
@@ -62,6 +63,7 @@ def to_text(plan: Plan) -> str:
     """For people, a line for each thing to know."""
     resolution = plan.resolution
     into = f" into {plan.into}" if plan.kind == "clone" else ""
+    into += f", set {plan.wanted.into_set}" if plan.wanted.into_set else ""
     lines = [f"{plan.kind} of {plan.namespace} to {rfc3339(plan.at)}{into}"]
     if plan.wanted.part.told:
         lines.append(f"  part       {plan.wanted.part.told}")

@@ -1,11 +1,11 @@
-"""Whose turn it is, told in the archive, so that other machines know of it: of a namespace one rewind goes on at a time,
-and one drill.
+"""Whose turn it is, told in the archive, so that other machines know of it: of a namespace one rewind goes on at a
+time, and one drill.
 
 turns/<namespace>/<what>/<20-digit number>.json     {"turn": {"version", "by", "until"}, "sha256"}
 
 On one machine files are locked for that. Machines have nothing in common but the archive, where no lock ends with its
-holder: so a turn says until when it holds, and is told again, by another object, as long as it lasts. It is no fence
-(guards and the comparison afterwards keep what is written right): it tells people before they get into each other's way.
+holder: so a turn says until when it holds, and is told again, by another object, as long as it lasts. It is no fence,
+since guards and the comparison afterwards keep what is written right: it tells people before they meet.
 """
 
 import socket

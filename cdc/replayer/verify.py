@@ -26,6 +26,7 @@ from cdc.replayer.lines import Lines
 from cdc.replayer.parallel import each
 from cdc.replayer.plan import Plan, ShardPlan, shard_slices
 from cdc.replayer.report import Cancelled, Meter, Report, Watch, printable
+from cdc.replayer.resettled import resettled
 from cdc.replayer.target import EXPIRY_ERROR_MS, Target
 from cdc.replayer.verified import Verification
 from cdc.source.facts import PartitionCounts
@@ -130,14 +131,15 @@ class _Work:
     @property
     def alone(self) -> bool:
         """Whether the target holds what the plan brought, and nothing else."""
-        return self.plan.kind == "clone" and self.plan.wanted.existing == "fail"
+        wanted = self.plan.wanted
+        return self.plan.kind == "clone" and wanted.existing == "fail" and not wanted.into_set
 
     def shard(self, shard: ShardPlan, meter: Meter) -> Verification:
         if self.alone:
             return self._scanned(shard, meter)
         found = self.nothing
-        for wanted, there in self._looked_up(shard):
-            found += self._judged(shard, wanted, there)
+        for wanted, there, source in self._looked_up(shard):
+            found += self._judged(shard, wanted, there, source)
             meter.add(len(wanted))
         return found
 
@@ -160,15 +162,22 @@ class _Work:
 
     # Record by record
 
-    def _looked_up(self, shard: ShardPlan) -> Iterator[tuple[Expected, Found]]:
+    def _looked_up(self, shard: ShardPlan) -> Iterator[tuple[Expected, Found, U8]]:
+        """What is expected, what is there, and under which digests the archive has them."""
         names = self.plan.wanted.part.bins if self.plan.kind == "rewind" else ()
+        into_set = self.plan.wanted.into_set
         for wanted, bodies, told in self._slices(shard):
+            source = wanted.digest
+            if into_set:
+                bodies, digests, known = resettled(bodies, told, into_set)
+                wanted = replace(wanted.take(known), digest=digests, checksum=codec.columns(bodies).checksum)
+                source, told = source[known], np.arange(len(bodies))
             there, checksum, void_time = self.target.read(wanted.digest, heads_of(bodies, told), names)
             some = there
             if names and len(told):
                 blank = bins.choose(gather(bodies, told[:1]), names, "blank").checksum
                 some = there & (checksum != blank)
-            yield wanted, Found(there, some, checksum, void_time)
+            yield wanted, Found(there, some, checksum, void_time), source
 
     # All that is there
 
@@ -218,22 +227,23 @@ class _Work:
             if meter is not None:
                 meter.add(len(records))
         more = np.unique(np.concatenate([*extra, np.empty((0, DIGEST_SIZE), np.uint8)]), axis=0)
-        found = self._judged(shard, wanted, Found(there, there, checksum, void_time))
+        found = self._judged(shard, wanted, Found(there, there, checksum, void_time), wanted.digest)
         others = Expected.nothing(more)
         all_there = np.ones(len(more), np.bool_)
         nothing = np.zeros(len(more), np.int64)
         found += replace(
-            self._judged(shard, others, Found(all_there, all_there, nothing.astype(np.uint64), nothing)), expected=0
+            self._judged(shard, others, Found(all_there, all_there, nothing.astype(np.uint64), nothing), more),
+            expected=0,
         )
         return replace(found, unlike=unlike)
 
     # Judging
 
-    def _judged(self, shard: ShardPlan | None, wanted: Expected, there: Found) -> Verification:
+    def _judged(self, shard: ShardPlan | None, wanted: Expected, there: Found, source: U8) -> Verification:
         fine = right(wanted, there, self.target.now())
         wrong = np.flatnonzero(~fine)
-        verdicts = self._verdicts(wanted.take(wrong), there.there[wrong])
-        self._name(shard, wanted.digest[wrong], verdicts)
+        verdicts = self._verdicts(wanted.take(wrong), there.there[wrong], source[wrong])
+        self._name(shard, source[wrong], verdicts)
         counts = np.bincount(verdicts, minlength=len(Verdict))
         return replace(
             self.nothing, expected=len(wanted), found=int(np.count_nonzero(there.there)),
@@ -243,14 +253,14 @@ class _Work:
             unseen=int(counts[Verdict.UNSEEN]),
         )  # fmt: skip
 
-    def _verdicts(self, wrong: Expected, there: Bool) -> U8:
+    def _verdicts(self, wrong: Expected, there: Bool, source: U8) -> U8:
         if not len(wrong):
             return np.empty(0, np.uint8)
         lut, generation, result = self.target.source.luts(wrong.digest)
         gone = result == Result.NOT_FOUND
         verdicts = judge(wrong, there & ~gone, lut, generation.astype(np.int32), self.touch)
         verdicts[there & gone] = Verdict.CHANGED  # it went between the two looks
-        _, named = _places(self.apart, wrong.digest)
+        _, named = _places(self.apart, source)
         verdicts[named] = Verdict.APART
         return verdicts
 

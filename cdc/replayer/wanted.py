@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from cdc.errors import UsageError
 from cdc.model import DIGEST_SIZE, PARTITIONS, U8, Bool, partition_of, shard_of
 from cdc.replayer.where import Condition, condition
 
@@ -20,6 +21,8 @@ Existing = Literal["fail", "keep", "newer", "replace"]
 WithMetadata = Literal["none", "before", "after"]
 """Whether a clone makes indexes and UDF modules too, and whether before or after the records."""
 
+SET_NAME_MOST = 63
+"""So many bytes a set's name has at most."""
 SPANS = 8
 """So many runs of partitions are told one by one."""
 
@@ -166,14 +169,34 @@ WHOLE = Part()
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """`overwrite` is a rewind's: also records that changed after their last capture. `existing` and `metadata` are a
-    clone's."""
+    """`overwrite` is a rewind's: also records that changed after their last capture. `existing`, `metadata` and
+    `into_set` are a clone's: the records of the part's one set are written into this one (empty: into their own), of
+    which `existing` speaks then. They need a stored user key for that; those without one are refused."""
 
     part: Part = WHOLE
     expired: Expired = "keep"
     existing: Existing = "fail"
     overwrite: bool = False
     metadata: WithMetadata = "none"
+    into_set: str = ""
+
+
+def require_one_set(wanted: Wanted, *, in_itself: bool) -> None:
+    """UsageError where `into_set` cannot be: records of several sets might get one digest there, and one would be lost.
+    `in_itself`: it is a set of the very namespace that is restored."""
+    into, sets = wanted.into_set, wanted.part.sets
+    if not into:
+        return
+    if len(into.encode()) > SET_NAME_MOST or ":" in into or ";" in into:
+        raise UsageError(f"{into!r} is no set's name", "It has at most 63 bytes, and neither : nor ;.")
+    if len(sets) != 1:
+        raise UsageError("--into-set takes the records of one set: keys of several may be the same", "Name it: --set.")
+    if in_itself and sets[0] == into:
+        raise UsageError(
+            f"the set {into} is restored itself", "Name another one, or leave --into-set out to rewind it."
+        )
+    if wanted.metadata != "none":
+        raise UsageError("--metadata goes with a namespace, and not with --into-set", "Leave it out.")
 
 
 def _after(prefix: bytes) -> bytes | None:

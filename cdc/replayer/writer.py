@@ -14,6 +14,7 @@ from cdc.model import I32, I64, NEVER, U8, U64, Bool
 from cdc.replayer.pace import Pace
 from cdc.replayer.refusals import Limits, Reception, reason
 from cdc.replayer.report import Refusal, Tally, printable
+from cdc.replayer.resettled import NO_KEY, resettled
 from cdc.replayer.slices import Slice
 from cdc.replayer.target import Target, same_expiry
 from cdc.replayer.versions import ABSENT, Action
@@ -36,7 +37,8 @@ class Writer:
     updated after that was seen (one that was removed and made anew may have that generation); otherwise it counts as
     a conflict, or as left if it is as it was to be written; what is to be spared counts as a conflict too.
     Where a slice is about some bins these are updated, and taken off; a record that is not there is made of them.
-    `existing` says what becomes of a record that is there; if it stays it counts as left.
+    `existing` says what becomes of a record that is there; if it stays it counts as left. `into_set` is another set to
+    write into; who has no digest there that is known counts as refused.
     """
 
     target: Target
@@ -44,6 +46,7 @@ class Writer:
     tally: Tally
     guarded: bool = False
     existing: Existing = "replace"
+    into_set: str = ""
     reception: Reception = field(default_factory=Reception)
 
     def apply(self, part: Slice) -> None:
@@ -76,10 +79,17 @@ class Writer:
         that makes them conflicts."""
         if not len(which):
             return which
-        bodies, rows = part.versions.bodies, part.states.held[which]
+        bodies, rows, digests = part.versions.bodies, part.states.held[which], part.states.digest[which]
+        if self.into_set:
+            bodies, digests, known = resettled(bodies, rows, self.into_set)
+            self._tell_unknown(part, which[~known])
+            which, rows = which[known], np.arange(len(bodies))
+            if not len(which):
+                return which
         guards, space = part.decisions.guard[which], self.target.namespace.encode()
         keep, newer = self.existing == "keep", self.existing == "newer"
-        filters = not_after(part.versions.columns.lut[rows]) if newer else self._seen(part, which)
+        lut = part.versions.columns.lut[part.states.held[which]]
+        filters = not_after(lut) if newer else self._seen(part, which)
 
         def encode(batch: I64) -> bytes:
             self.pace.take(len(batch))
@@ -88,7 +98,7 @@ class Writer:
                 create_only=keep, update=update, filters=None if filters is None else filters[batch],
             )  # fmt: skip
 
-        results = self._send(part.states.digest[which], encode)
+        results = self._send(digests, encode)
         done, gone = results == Result.OK, (results == Result.NOT_FOUND) & update
         changed = self._failed_guard(results) | (gone & self.guarded)
         there = ((results == Result.RECORD_EXISTS) & keep) | ((results == Result.FILTERED_OUT) & newer)
@@ -188,6 +198,11 @@ class Writer:
         if not len(which):
             return np.zeros(0, np.bool_), np.zeros(0, np.uint64), np.zeros(0, np.int64)
         return self.target.read(part.states.digest[which], heads_of(part.versions.bodies, rows[which]), part.bins)
+
+    def _tell_unknown(self, part: Slice, which: I64) -> None:
+        if len(which):
+            self.tally.name("refused", _named(part, which, np.zeros(len(which), np.int32), NO_KEY))
+            self.reception.answered(len(which), len(which))
 
     def _tell(self, part: Slice, which: I64, results: I32, changed: Bool, refused: Bool) -> None:
         self.tally.name("conflicts", _named(part, which[changed], results[changed], CHANGED_AGAIN))

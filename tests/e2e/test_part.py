@@ -1,12 +1,13 @@
 """A part of a namespace by the command line: brought back in place, some bins of it, and into another place."""
 
+import json
 import time
 from typing import Any
 
 import aerospike
 
 from cdc.clock import rfc3339, wall_clock
-from cdc.errors import UsageError
+from cdc.errors import RecordsRefused, TargetNotEmpty, UsageError
 from cdc.replayer.keys import digest_of
 from tests.fixtures.commands import TARGET, Operator
 
@@ -94,3 +95,61 @@ def test_only_what_is_asked_for_comes_back(operator: Operator) -> None:
     assert (
         restored("--partition", "0-2047", into=TARGET)[0] + restored("--partition", "2048-4095", into=TARGET)[0] == 10
     )
+
+
+def test_a_set_is_looked_at_beside_itself(operator: Operator) -> None:
+    keys: list[Any] = [7, -1, "anna", "", bytearray(b"\x00\xff")]
+    stored = {"key": aerospike.POLICY_KEY_SEND, "ttl": 9000}
+    for key in keys:
+        operator.client.put((operator.namespace, "shoes", key), {"price": 1, "l": [1, {"a": 2}]}, policy=stored)
+    put(operator, "shoes", 99, {"price": 1})  # whose key nobody stored
+    put(operator, "hats", 7, {"price": 1})
+    captured(operator)
+    time.sleep(0.3)
+    at = rfc3339(wall_clock())
+    time.sleep(0.3)
+    for key in (*keys, 99):
+        put(operator, "shoes", key, {"price": -1})
+    captured(operator)
+
+    named = operator.folder / "named.jsonl"
+    beside = ("restore", "--at", at, "--set", "shoes", "--into-set", "shoes-then", "--named", str(named))
+    looked = operator.good(*beside, "--dry-run", "--json").json
+    assert (looked["kind"], looked["into"], looked["into_set"]) == ("clone", operator.namespace, "shoes-then")
+    assert looked["counts"]["write"] == 6
+    assert f"into {operator.namespace}, set shoes-then" in operator.good(*beside, "--dry-run").out
+    done = operator.run(*beside, "--yes", "--json")
+    assert done.code == RecordsRefused.exit_code
+    assert "1 because its user key is not stored" in done.err
+    assert (done.json["written"], done.json["refused"], done.json["verification"]["right"]) == (5, 1, 5)
+    [line] = named.read_text().splitlines()
+    assert json.loads(line)["digest"] == digest_of("shoes", 99).hex()
+    for key in keys:
+        assert bins(operator, "shoes-then", key) == {"price": 1, "l": [1, {"a": 2}]}
+        _, meta, _ = operator.client.get((operator.namespace, "shoes-then", key))
+        assert 8000 < meta["ttl"] <= 9000
+        assert bins(operator, "shoes", key) == {"price": -1}
+    assert operator.run(*beside, "--yes").code == TargetNotEmpty.exit_code
+    [entry] = [one for one in operator.good("restores", "--json").json["restores"] if one["state"] == "failed"][:1]
+    assert entry["into_set"] == "shoes-then"
+
+    put(operator, "boots", 1, {"price": 5}, TARGET)
+    only = ("--key", "7", "--into", TARGET, "--yes", "--json")
+    assert operator.good(*beside, *only).json["written"] == 1
+    assert bins(operator, "shoes-then", 7, TARGET) == {"price": 1, "l": [1, {"a": 2}]}
+    put(operator, "shoes-then", 7, {"price": 6}, TARGET)
+    kept = operator.run(*beside, *only, "--existing", "keep").json
+    assert (kept["written"], kept["left"]) == (0, 1)
+    assert operator.good(*beside, *only, "--existing", "replace").json["verification"]["right"] == 1
+    assert bins(operator, "boots", 1, TARGET) == {"price": 5}
+
+    for wrong, said in (
+        (("--into-set", "x"), "takes the records of one set"),
+        (("--into-set", "shoes", "--set", "shoes"), "is restored itself"),
+        (("--into-set", "x", "--set", "shoes", "--metadata", "before"), "--metadata"),
+        (("--into-set", "x", "--set", "shoes", "--overwrite"), "--overwrite"),
+        (("--into-set", "a:b", "--set", "shoes"), "no set's name"),
+    ):
+        answer = operator.run("restore", "--at", at, *wrong, "--yes")
+        assert answer.code == UsageError.exit_code, answer
+        assert said in answer.err

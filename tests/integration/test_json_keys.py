@@ -23,7 +23,7 @@ COUNTS = {"write", "remove", "leave", "spare", "expired", "bytes"} | CERTAINTY
 OBJECT = {"name", "size", "rows"}
 SHARD = {"shard", "epoch", "restore_set", "objects", "counts"}
 PLAN = {
-    "kind", "namespace", "into", "scope", "part", "expired", "existing", "overwrite", "at", "planned_at",
+    "kind", "namespace", "into", "scope", "part", "expired", "existing", "into_set", "overwrite", "at", "planned_at",
     "captured_until", "reconciled_at", "resolution", "holes", "counts", "estimated_seconds",
     "estimated_verify_seconds", "rates", "metadata", "shards",
 }  # fmt: skip
@@ -37,8 +37,8 @@ REPORT = {
     "bins",
 } | CERTAINTY  # fmt: skip
 ENTRY = {
-    "id", "state", "kind", "namespace", "destination", "into", "at", "begun_at", "named_file", "last_said_at", "runs",
-    "seconds", "done", "total", "counts", "error", "exit_code",
+    "id", "state", "kind", "namespace", "destination", "into", "into_set", "at", "begun_at", "named_file",
+    "last_said_at", "runs", "seconds", "done", "total", "counts", "error", "exit_code",
 }  # fmt: skip
 TALLY = {"created", "removed", "expired", "changed", "expiry", "touched", "unsure"} | CERTAINTY
 DIFF = {
