@@ -15,7 +15,10 @@ insert that no sweep has shown yet hides a delete. The argument for what is conc
 
 So a partition is *proven* up to `at`, by one request a node before the sweep and one after it, when the counters stood
 still between the two readings and its count is that of the catalog after the sweep. Otherwise nothing is concluded from
-its count, and a digest look decides: it names what is gone, and proves the partition up to the look's own beginning.
+its count, and a digest look decides: it names what is gone, and proves the partition up to `at` as well. Not up to the
+look's own beginning: a version that came after the sweep may be what the look shows, and may have gone again before the
+next sweep. Where the look shows another generation or void time than that sweep leaves in the catalog, this is seen to
+have happened, and the partition is not proven at all.
 Inserts since the first reading make N smaller than |K| and only cost a look.
 
 Of a *scope* made of whole sets the server counts each set over all partitions, copies included. The same argument then
@@ -214,12 +217,13 @@ def absent(entries: Entries, present: Keys) -> Bool:
     return out
 
 
-def altered(entries: Entries, row: I64, generation: I32) -> Bool:
-    """Which of the entries a look has shown with another generation; of those kept aside none is known. `row` says
-    where each stands in the look, -1 where it does not, `generation` what the look has shown there."""
-    known = (row >= 0) & ((entries.set_number & ASIDE) == 0)
-    out: Bool = known
-    out[known] = entries.generation16[known] != generation[row[known]].astype(np.uint16)
+def altered(entries: Entries, row: I64, generation: I32, void_time: I64) -> Bool:
+    """Which of the entries a look has shown with another generation or void time; of those kept aside none is known.
+    `row` says where each stands in the look, -1 where it does not, the others what the look has shown there."""
+    known: I64 = np.flatnonzero((row >= 0) & ((entries.set_number & ASIDE) == 0))
+    at, had = row[known], entries.take(known)
+    out: Bool = np.zeros(len(row), np.bool_)
+    out[known] = (had.generation != generation[at]) | (had.void_time != void_time[at])
     return out
 
 

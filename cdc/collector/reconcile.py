@@ -19,6 +19,7 @@ from cdc.collector.state import ShardState
 from cdc.collector.versions import ended
 from cdc.errors import ProtocolError
 from cdc.model import (
+    BEGINNING,
     DIGEST_SIZE,
     I64,
     PARTITIONS,
@@ -55,10 +56,10 @@ class Doubts:
 
     `hazy[p]`: partition p's count proves nothing until a look has shown as many records; `apart`: sweeps since the
     last reconcile were too far apart to show every version. `suspects`: digests that a look has shown and the catalog
-    did not have, `altered`: what it had of those that were shown with another generation; a sweep that does not bring
-    them has missed them: a node that came back may have brought an older version, and it stands where the cluster takes
-    the higher generation for the newer one. `last` is the last reading of all, `sure` the one after which every record
-    then catalogued has been shown or proven to be there.
+    did not have, `altered`: what it had of those that were shown with another generation or void time; a sweep that does
+    not bring them has missed them: a node that came back may have brought an older version, and it stands where the
+    cluster takes the higher generation for the newer one. `last` is the last reading of all, `sure` the one after which
+    every record then catalogued has been shown or proven to be there.
     """
 
     hazy: Bool
@@ -127,7 +128,10 @@ def reconcile(
 
     A record that went before the sweep and came again before the look seems never to have gone. So `sweep`, over all
     the shards once more, follows a look before anything is concluded from it: it brings such a record, blind since the
-    deletes that were found before. Raises SourceError, and what `sweep` raises.
+    deletes that were found before. A version that came after the first sweep and went again before that one is brought
+    by neither, though the look may have shown its record. So a look proves no more than counts do: what was there when
+    `before` was read. And where it has shown another version than any sweep has brought, it proves nothing. Raises
+    SourceError, and what `sweep` raises.
     """
     if doubts.last is None or not after.undisturbed_since(doubts.last):
         doubts.hazy[:], doubts.sure = True, None
@@ -151,10 +155,9 @@ def reconcile(
     strangers: list[U8] = []
     shown = np.zeros(PARTITIONS, np.int64)
     for part in _portions(doubted, after.counts):
-        found[part] = times.earliest() - times.skew_ms
         seen = source.digests(part.tolist())
         by_key = key_order(seen.digest)
-        digests, generation = seen.digest[by_key], seen.generation[by_key]
+        digests = seen.digest[by_key]
         np.add.at(shown, partition_of(digests), 1)
         present = keys_of(digests)
         for catalog in ready.values():
@@ -162,8 +165,12 @@ def reconcile(
                 within = present.take(there)
                 row = find(within, entries.key, entries.tail_high, entries.tail_low)
                 gone.append(entries.take(row < 0))
-                others.append(entries.take(altered(entries, row, generation[there])))
+                of = by_key[there]
+                others.append(entries.take(altered(entries, row, seen.generation[of], seen.void_time[of])))
                 strangers.append(_digests(within, unknown(entries, within)))
+    # Kept at once: whatever ends this, a sweep is to bring them.
+    doubts.suspects = np.concatenate([doubts.suspects[:0], *strangers])
+    doubts.altered = Entries.concat(others).sort()
     final = after
     if len(doubted):
         final = read(source, times)
@@ -178,8 +185,8 @@ def reconcile(
     if len(doubted):
         sweep()
         gone = [_as_before(Entries.concat(gone).sort(), ready)]
-    doubts.suspects = np.concatenate([doubts.suspects[:0], *strangers])
-    doubts.altered = _as_before(Entries.concat(others).sort(), ready)
+    doubts.altered = _as_before(doubts.altered, ready)
+    found[doubts.altered.partition] = BEGINNING
     evicting = doubts.sure is not None and final.only_evicted_since(doubts.sure)
     doubts.sure = after
     all_gone = Entries.concat(gone).sort()
@@ -213,7 +220,9 @@ def missed(catalogs: Mapping[int, Catalog], doubts: Doubts) -> I64:
         rows = np.flatnonzero((where >= mine.start) & (where < mine.stop))
         known, _ = catalog.lookup(suspects[rows])
         out.append(where[rows[~known]])
-    return np.unique(np.concatenate(out))
+    overlooked: I64 = np.unique(np.concatenate(out))
+    doubts.hazy[overlooked] = True  # reading them may fail: until a look has shown what is catalogued
+    return overlooked
 
 
 def _parcel(

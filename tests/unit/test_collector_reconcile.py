@@ -9,12 +9,13 @@ import pytest
 
 from cdc.collector.catalog import Catalog
 from cdc.collector.entries import Entries
-from cdc.collector.reconcile import Doubts, Outcome, Times, read, reconcile
+from cdc.collector.reconcile import Doubts, Outcome, Times, missed, read, reconcile
 from cdc.collector.state import ShardState
+from cdc.errors import PartitionUnavailable
 from cdc.model import DIGEST_SIZE, U8, Op
 from cdc.source import Source
 from tests.model.edges import DirectCluster, Log, Points, patched
-from tests.model.world import BEGINS, DIGESTS, NAMESPACE, Delete, Pass, Put, StepClock, World
+from tests.model.world import BEGINS, DIGESTS, NAMESPACE, PLACES, Delete, Pass, Put, Step, StepClock, Touch, World
 
 SKEW_MS = 250
 ERROR_MS = 5
@@ -141,6 +142,63 @@ def test_a_record_that_the_sweep_after_a_look_brings_again_has_not_gone(place: P
     outcome = reconcile(place.source, {0: place.catalog}, before, after, Doubts.begin(), times, comes_again)
     assert told(outcome) == []
     assert place.catalog.counts().sum() == 2
+
+
+def went_unseen(place: Place, *steps: Step) -> tuple[Outcome, Doubts]:
+    """A look, after steps that came too late for the sweep before it; record 0 is gone when the next sweep begins."""
+
+    def too_late() -> None:
+        Delete(0).happen(place.world)
+        place.world.note()
+
+    times = place.times()
+    before, after = read(place.source, times), read(place.source, times)
+    for step in steps:
+        step.happen(place.world)
+        place.world.note()
+    doubts = Doubts.begin()
+    return reconcile(place.source, {0: place.catalog}, before, after, doubts, times, too_late), doubts
+
+
+def found(outcome: Outcome, key: int) -> int:
+    """Up to when every delete in the record's partition is said to have been found, since BEGINS."""
+    return int(outcome.parcels[0].state.reconciled[PLACES[key][0]]) - BEGINS
+
+
+@pytest.mark.parametrize("change", [Put(0, 5), Touch(0, 20)])
+def test_a_look_proves_nothing_of_a_version_that_no_sweep_brings(place: Place, change: Step) -> None:
+    """It came after one sweep and went before the other: what is catalogued was over when the look showed it."""
+    outcome, doubts = went_unseen(place, change, Pass(5_000))
+    assert told(outcome) == []
+    assert found(outcome, 0) == 700
+    assert found(outcome, 2) == 1_000 - ERROR_MS - SKEW_MS
+    assert missed({0: place.catalog}, doubts).tolist() == [PLACES[0][0]]
+
+
+def test_a_look_proves_no_more_than_the_counts_before_the_sweep(place: Place) -> None:
+    """What it shows may have come after the sweep with the generation that is catalogued, and go before the next."""
+    outcome, _ = went_unseen(place, Delete(0), Put(0, 5), Pass(5_000))
+    assert told(outcome) == []
+    assert found(outcome, 0) < 1_000
+
+
+def test_what_a_look_has_shown_is_read_though_the_sweep_after_it_fails(place: Place) -> None:
+    """Two records that no count tells of: one that nobody knew, and one with another generation."""
+    Put(0, 5).happen(place.world)
+    Put(7, 5).happen(place.world)
+    place.world.note()
+    times, doubts = place.times(), Doubts.begin()
+    before, after = read(place.source, times), read(place.source, times)
+
+    def fails() -> None:
+        raise PartitionUnavailable("nobody answers")
+
+    with pytest.raises(PartitionUnavailable):
+        reconcile(place.source, {0: place.catalog}, before, after, doubts, times, fails)
+    doubts.hazy[:] = False
+    overlooked = missed({0: place.catalog}, doubts).tolist()
+    assert overlooked == sorted([PLACES[0][0], PLACES[7][0]])
+    assert np.flatnonzero(doubts.hazy).tolist() == overlooked
 
 
 def set_back(place: Place, ms: int) -> Times:
