@@ -3,21 +3,22 @@
 Moments are milliseconds in the nodes' time, each already less the skew allowed for; 0 (BEGINNING) says: never.
 """
 
+import base64
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 
+from cdc.collector.entries import ASIDE, find, key_order, keys_of
 from cdc.errors import CatalogError
 from cdc.model import BEGINNING, DIGEST_SIZE, I64, U8, U64, partitions_of
 
 
 @dataclass(frozen=True, slots=True)
 class Floors:
-    """Digests whose published `effective_at` is later than their LUT (late versions, ended records): what comes next
-    must not run backwards. An entry can go once every later version has a later `effective_at` anyway."""
+    """Digests, by key, whose published `effective_at` is later than their LUT (late versions, ended records): what
+    comes next must not run backwards. An entry can go once every later version has a later `effective_at` anyway."""
 
     digest: U8
     effective_at: I64
@@ -27,23 +28,41 @@ class Floors:
         """None."""
         return cls(np.empty((0, DIGEST_SIZE), np.uint8), np.empty(0, np.int64))
 
-    def __iter__(self) -> Iterator[tuple[U8, np.int64]]:
-        return zip(self.digest, self.effective_at, strict=True)
+    def __len__(self) -> int:
+        return len(self.digest)
 
     def of(self, digest: U8) -> I64:
         """The floor of each digest, BEGINNING where it has none."""
-        if len(self.digest) == 0 or len(digest) == 0:
+        if len(self) == 0 or len(digest) == 0:
             return np.full(len(digest), BEGINNING, np.int64)
-        known = {d.tobytes(): int(at) for d, at in self}
-        return np.array([known.get(d.tobytes(), BEGINNING) for d in digest], np.int64)
+        row = find(keys_of(self.digest), *keys_of(digest))
+        return np.where(row >= 0, self.effective_at[row], BEGINNING)
 
     def after(self, digest: U8, effective_at: I64, above: int) -> Self:
         """With these added (the later holds), and without those that are not above `above`."""
-        known = {d.tobytes(): int(at) for d, at in self}
-        known |= {d.tobytes(): int(at) for d, at in zip(digest, effective_at, strict=True)}
-        left = {d: at for d, at in known.items() if at > above}
-        digests = np.frombuffer(b"".join(left), np.uint8).reshape(-1, DIGEST_SIZE)
-        return type(self)(digests, np.fromiter(left.values(), np.int64, len(left)))
+        digests = np.concatenate([self.digest, digest])
+        moments = np.concatenate([self.effective_at, effective_at])
+        last = key_order(digests)
+        last = last[moments[last] > above]
+        return type(self)(digests[last], moments[last])
+
+    def to_json(self) -> list[str]:
+        """Digests and moments end to end, in base64: a million records may end at once."""
+        columns = self.digest, self.effective_at.astype("<i8")
+        return [base64.b64encode(column.tobytes()).decode() for column in columns]
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        """What `to_json` made, or the pairs that it made before. ValueError and TypeError for other things."""
+        if len(raw) == 2 and isinstance(raw[0], str):
+            digest, moments = (base64.b64decode(text, validate=True) for text in raw)
+            columns = np.frombuffer(digest, np.uint8).reshape(-1, DIGEST_SIZE), np.frombuffer(moments, "<i8")
+            if len(columns[0]) != len(columns[1]):
+                raise ValueError(f"{len(columns[0])} floors with {len(columns[1])} moments")
+            return cls(columns[0], columns[1].astype(np.int64))
+        pairs = [(bytes.fromhex(digest), at) for digest, at in raw]
+        digests = np.frombuffer(b"".join(digest for digest, _ in pairs), np.uint8).reshape(-1, DIGEST_SIZE)
+        return cls.empty().after(digests, np.array([at for _, at in pairs], np.int64), BEGINNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +122,18 @@ class ShardState:
         return max(now, int(self.watermark.max()) + 1)
 
     def numbers_of(self, hashes: U64, names: dict[int, str | None]) -> "tuple[ShardState, Any]":
-        """The set number of each hash, and the state that knows them. `names` says the text of every new hash."""
+        """The set number of each hash, and the state that knows them. `names` says the text of every new hash. Raises
+        CatalogError when an entry has no room for another number."""
         numbers = dict(zip(self.set_hashes, range(len(self.set_hashes)), strict=True))
         sets, known = list(self.sets), list(self.set_hashes)
         distinct, inverse = np.unique(hashes, return_inverse=True)
         for value in distinct.tolist():
             if value not in numbers:
+                if len(sets) >= ASIDE:
+                    raise CatalogError(
+                        f"the catalog of shard {self.shard} has seen {ASIDE:,} sets, and can name no more",
+                        "Choose another collector.catalog and kafka.prefix: a new history knows the sets of now alone.",
+                    )
                 numbers[value] = len(sets)
                 sets.append(names[value])
                 known.append(value)
@@ -123,7 +148,7 @@ class ShardState:
                 "changes_through": self.changes_through, "asides": self.asides, "scope": self.scope,
                 "observed_at": self.observed_at, "unsure_until": self.unsure_until,
                 "watermark": _runs(self.watermark), "full": _runs(self.full), "reconciled": _runs(self.reconciled),
-                "floors": [[d.tobytes().hex(), int(at)] for d, at in self.floors],
+                "floors": self.floors.to_json(),
                 "sets": list(self.sets), "set_hashes": list(self.set_hashes),
             },
             separators=(",", ":"),
@@ -134,16 +159,11 @@ class ShardState:
         """What `to_json` wrote. Raises CatalogError."""
         try:
             raw = json.loads(text)
-            floors = raw["floors"]
             return cls(
                 raw["shard"], raw["shards"], raw["epoch"], raw["sweep"], raw["changes_through"],
                 _array(raw["watermark"]), _array(raw["full"]), _array(raw["reconciled"]),
-                Floors(
-                    np.frombuffer(b"".join(bytes.fromhex(d) for d, _ in floors), np.uint8).reshape(-1, DIGEST_SIZE),
-                    np.array([at for _, at in floors], np.int64),
-                ),
-                tuple(raw["sets"]), tuple(raw["set_hashes"]), raw["asides"], raw["scope"], raw["observed_at"],
-                raw["unsure_until"],
+                Floors.from_json(raw["floors"]), tuple(raw["sets"]), tuple(raw["set_hashes"]), raw["asides"],
+                raw["scope"], raw["observed_at"], raw["unsure_until"],
             )  # fmt: skip
         except (ValueError, KeyError, TypeError) as error:
             raise CatalogError(f"a catalog's state cannot be read: {error!r}") from error

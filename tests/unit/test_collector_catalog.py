@@ -1,5 +1,6 @@
 """The catalog against a plain dictionary, through stops, torn ends and damage."""
 
+import json
 import shutil
 import tempfile
 from dataclasses import replace
@@ -216,6 +217,37 @@ def test_a_state_reads_back_as_it_was_written(moments: list[tuple[int, int]], sw
     assert back.floors.of(digests(2, 9)).tolist() == [6, 0]
     with pytest.raises(CatalogError):
         ShardState.from_json(b'{"shard": 1}')
+
+
+def test_a_state_of_before_has_its_floors_in_pairs() -> None:
+    state = ShardState.begin(SHARD, SHARDS, 77)
+    raw = json.loads(state.to_json())
+    raw["floors"] = [[d.tobytes().hex(), at] for d, at in zip(digests(2, 1), (6, 5), strict=True)]
+    back = ShardState.from_json(json.dumps(raw).encode())
+    assert back.floors.of(digests(1, 2, 9)).tolist() == [5, 6, 0]
+    for damaged in ("ab", ["AAAA", "AAAA"], [["zz", 1]], ["", "AAAAAAAAAAA="]):
+        raw["floors"] = damaged
+        with pytest.raises(CatalogError):
+            ShardState.from_json(json.dumps(raw).encode())
+
+
+@given(st.lists(st.tuples(st.lists(st.tuples(st.integers(0, 199), st.integers(1, 9)), max_size=9), st.integers(0, 9))))
+def test_floors_are_what_was_added_last_and_is_above(steps: list[tuple[list[tuple[int, int]], int]]) -> None:
+    floors, plain = Floors.empty(), dict[int, int]()
+    for added, above in steps:
+        plain = {number: at for number, at in (plain | dict(added)).items() if at > above}
+        numbers, moments = [number for number, _ in added], np.array([at for _, at in added], np.int64)
+        floors = floors.after(digests(*numbers), moments, above)
+    assert len(floors) == len(plain)
+    assert floors.of(digests(*range(200))).tolist() == [plain.get(number, 0) for number in range(200)]
+
+
+def test_more_sets_than_an_entry_can_name_are_told() -> None:
+    names: dict[int, str | None] = {number: f"set {number}" for number in range(1, 40_000)}
+    state, found = ShardState.begin(SHARD, SHARDS, 77).numbers_of(np.arange(1, 32_768, dtype=np.uint64), names)
+    assert found.tolist() == list(range(1, 32_768))
+    with pytest.raises(CatalogError, match="32,768 sets"):
+        state.numbers_of(np.array([39_000], np.uint64), names)
 
 
 def test_a_full_disk_is_told_once_and_not_again_when_the_journal_is_closed(tmp_path: Path) -> None:

@@ -88,7 +88,8 @@ def test_in_any_chunks_and_in_the_archives_order_it_is_what_one_by_one_gives(
         live, floors = naive(changes)
         assert known(catalog) == live
         # Of a record written once more, without delay, any earlier floor may stay: it is below that version anyway.
-        kept = {d.tobytes(): int(at) for d, at in catalog.state.floors}
+        held = catalog.state.floors
+        kept = {d.tobytes(): int(at) for d, at in zip(held.digest, held.effective_at, strict=True)}
         assert all(at <= floors[name] for name, at in kept.items())
         newest = {c["digest"]: c for c in changes if c["op"] != "ASIDE"}
         raised = {n: c["effective_at"] for n, c in newest.items() if c["effective_at"] > c["lut"]}
@@ -104,5 +105,5 @@ def test_floors_that_no_later_change_can_fall_below_are_not_kept(tmp_path: Path)
     some = bodies([said(0, (1, Op.DELETE, True)), said(9, (2, Op.DELETE, True))])
     catalog = Catalog.begin(tmp_path, ShardState.begin(0, 1, T0))
     fold(catalog, columns(some), some, 2, T0 + 5000)
-    assert [d.tobytes() for d, _ in catalog.state.floors] == [digest(2)]
+    assert [d.tobytes() for d in catalog.state.floors.digest] == [digest(2)]
     catalog.close()
