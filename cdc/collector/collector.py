@@ -62,7 +62,7 @@ class Collector:
         self._swept_at_ms = 0
         self._look_took = 0.0  # seconds that the last reconcile with a look at digests took, or a longer one since
         self._unrest = ""
-        self._audited_at = time.monotonic()
+        self._began, self._audited_at = time.monotonic(), float("-inf")
         self._rate: float | None = None  # bytes of contents a second, by the last sweep
         self._full: Look | None = None  # a base snapshot or an audit under way
 
@@ -166,9 +166,28 @@ class Collector:
             self._sweep(reconciling=now + self._session.sparing.sweep_every_s > self._reconcile_due)
         if self._base_step():
             return
-        if self._full is None and now >= self._audited_at + self._own.base_every_s:
-            self._full = self._full_look(Kind.AUDIT, range(PARTITIONS))
+        if self._full is None and self._audit_due:
+            self._full = self._full_look(Kind.AUDIT, self._unaudited(self._own.base_every_s / 2) or range(PARTITIONS))
         self._full_step()
+
+    @property
+    def _audit_due(self) -> bool:
+        """Whether a partition was last looked at in full so long ago, whichever process did it: one that is restarted
+        more often than audits come would else never audit. Where the nodes' time does not tell, ours does."""
+        now, every_s = time.monotonic(), self._own.base_every_s
+        if now >= max(self._began, self._audited_at) + every_s:
+            return True
+        rested = now >= self._audited_at + every_s / 2  # however long one takes
+        return rested and bool(self._unaudited(every_s))
+
+    def _unaudited(self, for_s: float) -> list[int]:
+        """The partitions that were not looked at in full for so long: all, or what a stopped process has left."""
+        before = self._session.times.earliest() - for_s * 1000
+        out: list[int] = []
+        for shard, catalog in self._session.catalogs.items():
+            first = partitions_of(shard, self._own.shards).start
+            out += (np.flatnonzero(catalog.state.full <= before) + first).tolist()
+        return sorted(out)
 
     def _full_step(self) -> None:
         if self._full is not None and not self._full.step(self._session):
