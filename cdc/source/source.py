@@ -8,7 +8,7 @@ import numpy as np
 from cdc import codec
 from cdc.clock import CITRUSLEAF_EPOCH_S, Clock, wall_clock
 from cdc.codec.frames import CONTENT_LIMIT, Projections
-from cdc.errors import ClusterUnreachable, PartitionUnavailable
+from cdc.errors import ClusterUnreachable, PartitionUnavailable, ProtocolError
 from cdc.model import I64, U8, partition_of
 from cdc.source import expressions, facts
 from cdc.source.join_kernels import last_rows
@@ -113,8 +113,10 @@ class Source:
             yield self.observe(part.tolist(), since_ms, records_per_second=records_per_second)
 
     def digests(self, partitions: Iterable[int]) -> Projections:
-        """Digest, generation and void time of every record of the partitions; a record may come twice."""
-        return codec.digests(self._query(list(partitions), bins=False))
+        """Digest, generation and void time of every record of the partitions; a record may come twice. Raises what
+        `wire.query.query` raises, CodecError, and ProtocolError where a record's answer cannot be read: left out it
+        would pass for deleted."""
+        return _whole(codec.digests(self._query(list(partitions), bins=False)))
 
     def threads_a_query(self) -> int:
         """Threads that a node gives to one query at the most: `single-query-threads`, the highest of the nodes'.
@@ -140,8 +142,10 @@ class Source:
         # A batch knows neither the filter, which a record may have left meanwhile, nor a limit on its rate.
         few = len(records) <= FEW and not self.scope.filter and not records_per_second
         if self._projects and not few:
-            times = codec.projections(
-                self._query(asked, since_ms, project=expressions.LUT, records_per_second=records_per_second)
+            times = _whole(
+                codec.projections(
+                    self._query(asked, since_ms, project=expressions.LUT, records_per_second=records_per_second)
+                )
             )
             row = last_rows(records.digest, times.digest)
             there = np.flatnonzero(row >= 0)
@@ -152,6 +156,8 @@ class Source:
             self._answered(result)
             there = np.flatnonzero(result == m.Result.OK)
             lut, generation = lut[there], generation[there]
+            if (without := int((lut <= 0).sum())) > 0:
+                raise ProtocolError(f"{self.namespace}: {without:,} records were answered without their update time")
         return Look(taken(records, there), lut, generation)
 
     def _query(
@@ -269,6 +275,14 @@ class Source:
     def _said(self, command: str) -> Mapping[str, str]:
         # Not by the official client, which cannot read a set's name that is not UTF-8.
         return {node.name: self.cluster.ask(node, command)[command] for node in self.cluster.nodes()}
+
+
+def _whole(said: Projections) -> Projections:
+    """What was said, if all of it could be read: a record left out here would be left out of what is captured."""
+    if said.rejected:
+        why = said.rejected[0].reason
+        raise ProtocolError(f"{len(said.rejected):,} records were answered without what was asked of them: {why}")
+    return said
 
 
 def _between(there: int, before: int, after: int, resolution: int) -> NodeClock:
