@@ -90,6 +90,7 @@ class Look:
             started_at=started_at,
             observed_at=_seen(session),
             observed=observed,
+            since=since,
         )
 
 

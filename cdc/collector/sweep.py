@@ -44,7 +44,8 @@ ORIGINS = {Kind.BASE: Origin.BASE, Kind.SWEEP: Origin.SWEEP, Kind.AUDIT: Origin.
 class Piece:
     """What to look at and what came of it. Moments in the nodes' time: `started_at` that of the slowest node before the
     first request, `observed_at` that of the fastest after the last answer; `look_started_at` that of the look's first
-    piece. `last` names the shards that this piece completes."""
+    piece. `last` names the shards that this piece completes. `since` is the lowest LUT that was asked for (None: every
+    record)."""
 
     kind: Kind
     partitions: I64
@@ -53,6 +54,7 @@ class Piece:
     started_at: int
     observed_at: int
     observed: Observed
+    since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,10 @@ def _parcel(
     # Of a record that was kept aside before nothing has been known since then: saying so once more must not reach back
     # further (a catalog that was rebuilt has never looked at anything in full).
     where = unsaid.partition - first
-    since = np.where(again | (piece.kind != Kind.AUDIT), state.watermark[where], state.full[where])
+    # Of others a look that reaches further back than the sweep before it does not tell which one has missed them.
+    watermark, full = state.watermark[where], state.full[where]
+    further = piece.kind == Kind.AUDIT or (piece.since is not None and piece.since < watermark - allowance.overlap_ms)
+    since = np.where(again | ~np.asarray(further), watermark, full)
     told = kept_aside(unsaid.digest, generation, since, piece.observed_at, ORIGINS[piece.kind])
     stats.saw(len(known) + len(asides), len(known) - len(fresh), len(asides))
     return Parcel(

@@ -52,9 +52,11 @@ def observed(
     return Observed(EVERYTHING, records, np.full(n, lut), np.zeros(n, np.bool_))
 
 
-def looked(catalogs: dict[int, Catalog], seen: Observed, kind: Kind = Kind.SWEEP, at: int = 50_000) -> list[Parcel]:
+def looked(
+    catalogs: dict[int, Catalog], seen: Observed, kind: Kind = Kind.SWEEP, at: int = 50_000, since: int | None = None
+) -> list[Parcel]:
     """The parcels of a whole look, noted in the catalogs as if Kafka had committed them."""
-    piece = Piece(kind, EVERYTHING, frozenset(catalogs), at, at, at + 10, seen)
+    piece = Piece(kind, EVERYTHING, frozenset(catalogs), at, at, at + 10, seen, since)
     made = parcels(piece, catalogs, ALLOWANCE, Stats("test"))
     for parcel in made:
         parcel.catalog.commit(parcel.state, parcel.put, parcel.out)
@@ -85,6 +87,17 @@ def test_a_base_that_is_not_finished_resolves_nothing(catalogs: dict[int, Catalo
     assert not parcel.complete
     assert len(parcel.partitions) == 1000
     assert (parcel.state.resolved_at, parcel.state.reconciled_at) == (0, 0)
+
+
+@pytest.mark.parametrize(("since", "unobserved_since"), [(59_750, 60_750), (59_749, 49_750)])
+def test_what_is_kept_aside_may_have_been_missed_by_sweeps_that_did_not_reach_as_far(
+    catalogs: dict[int, Catalog], since: int, unobserved_since: int
+) -> None:
+    looked(catalogs, observed([]), Kind.BASE, at=50_000)
+    looked(catalogs, observed([]), at=61_000)
+    bad = Rejected(digest(3), "the record has no bins", b"message")
+    (told, _) = looked(catalogs, observed([], (bad,)), at=62_000, since=since)
+    assert told.columns.unobserved_since.tolist() == [unobserved_since]
 
 
 def test_the_lower_bound_is_the_lowest_watermark_less_the_overlap(catalogs: dict[int, Catalog]) -> None:
