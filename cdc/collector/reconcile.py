@@ -56,10 +56,10 @@ class Doubts:
 
     `hazy[p]`: partition p's count proves nothing until a look has shown as many records; `apart`: sweeps since the
     last reconcile were too far apart to show every version. `suspects`: digests that a look has shown and the catalog
-    did not have, `altered`: what it had of those that were shown with another generation or void time; a sweep that does
-    not bring them has missed them: a node that came back may have brought an older version, and it stands where the
-    cluster takes the higher generation for the newer one. `last` is the last reading of all, `sure` the one after which
-    every record then catalogued has been shown or proven to be there.
+    did not have, `altered`: what it had of those that were shown with another generation or void time. A sweep that
+    does not bring them has missed them: a node that came back may have brought an older version, and it stands where
+    the cluster takes the higher generation for the newer one. `last` is the last reading of all, `sure` the one after
+    which every record then catalogued has been shown or proven to be there.
     """
 
     hazy: Bool
