@@ -14,6 +14,7 @@ from cdc.clock import Clock, rfc3339, steady_clock
 from cdc.collector.deletes import Reading
 from cdc.collector.look import Look
 from cdc.collector.pace import Pace
+from cdc.collector.publish import Parcel
 from cdc.collector.reconcile import Doubts, missed, read, read_before, reconcile
 from cdc.collector.session import Session
 from cdc.collector.stats import Stats
@@ -246,12 +247,10 @@ class Collector:
         session, looked = self._session, time.monotonic()
         outcome = reconcile(
             session.source, session.catalogs, before, after.result(), session.doubts, session.times,
-            lambda: self._session.sparing.swept(self._sweep_all().records),
+            lambda: session.sparing.swept(self._sweep_all().records), self._deliver_ends,
         )  # fmt: skip
-        if outcome.parcels:
-            session.deliver(outcome.parcels)
-            self.stats.looked(Kind.RECONCILE, time.monotonic() - looked)
         if not outcome.unrest:
+            self.stats.looked(Kind.RECONCILE, time.monotonic() - looked)
             self._tell_unrest("")
             # The next one ends, not begins, when this one's deletes are due: even if it takes a look.
             every, took = self._own.reconcile_every_s, time.monotonic() - began
@@ -259,6 +258,10 @@ class Collector:
             self._reconcile_due = began + max(every / 2, every - self._look_took)
         elif time.monotonic() > self._reconcile_due + self._own.reconcile_every_s:
             self._tell_unrest(outcome.unrest)
+
+    def _deliver_ends(self, parcels: list[Parcel]) -> None:
+        self._session.deliver(parcels)
+        self._session.still()  # of many ends this is one part
 
     def _tell_unrest(self, why: str) -> None:
         if why and not self._unrest:

@@ -37,6 +37,8 @@ from cdc.topics.progress import Kind
 
 LOOK_RECORDS = 1_000_000
 """About so many digests are asked for at a time."""
+ENDS = 200_000
+"""Ends of a shard that one transaction tells of at the most: a truncation may end millions at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,9 @@ class Doubts:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What to publish, and how many partitions were proven and looked at. `unrest` says why nothing was concluded;
-    empty: every delete before the first reading has been found."""
+    """How many partitions were proven and looked at. `unrest` says why nothing was concluded; empty: every delete
+    before the first reading has been found and delivered."""
 
-    parcels: list[Parcel]
     proven: int
     looked: int
     unrest: str = ""
@@ -122,16 +123,17 @@ def reconcile(
     doubts: Doubts,
     times: Times,
     sweep: Callable[[], None],
+    deliver: Callable[[list[Parcel]], None],
 ) -> Outcome:
-    """Decide by the two readings (a sweep over all the shards lies between them), look where that is needed, and say
-    what has ended. While the cluster is not settled nothing is concluded.
+    """Decide by the two readings (a sweep over all the shards lies between them), look where that is needed, and
+    deliver what has ended, one transaction after the other. While the cluster is not settled nothing is concluded.
 
     A record that went before the sweep and came again before the look seems never to have gone. So `sweep`, over all
     the shards once more, follows a look before anything is concluded from it: it brings such a record, blind since the
     deletes that were found before. A version that came after the first sweep and went again before that one is brought
     by neither, though the look may have shown its record. So a look proves no more than counts do: what was there when
     `before` was read. And where it has shown another version than any sweep has brought, it proves nothing. Raises
-    SourceError, and what `sweep` raises.
+    SourceError, and what `sweep` and `deliver` raise.
     """
     if doubts.last is None or not after.undisturbed_since(doubts.last):
         doubts.hazy[:], doubts.sure = True, None
@@ -139,7 +141,7 @@ def reconcile(
     ready = {shard: c for shard, c in catalogs.items() if c.state.based}
     unrest = after.unrest_since(before)
     if not after.settled or not ready:
-        return Outcome([], 0, 0, unrest)
+        return Outcome(0, 0, unrest)
     catalogued = np.full(PARTITIONS, -1, np.int64)
     for catalog in ready.values():
         catalogued[_slice(catalog.state)] = catalog.counts()
@@ -175,10 +177,10 @@ def reconcile(
     if len(doubted):
         final = read(source, times)
         if unrest := final.unrest_since(after):
-            return Outcome([], 0, 0, unrest)
+            return Outcome(0, 0, unrest)
         doubts.hazy &= ~cleared(before, after, final, doubtful, shown, source.scope)
     if unrest := final.contradicted_by(times.latest()):
-        return Outcome([], 0, 0, unrest)
+        return Outcome(0, 0, unrest)
     if any(map(len, gone)):
         times.measure()  # a clock that was set forward by less than a second may have shown that nowhere
     observed_at = max(catalog.state.seen(times.latest()) for catalog in ready.values())
@@ -190,8 +192,14 @@ def reconcile(
     evicting = doubts.sure is not None and final.only_evicted_since(doubts.sure)
     doubts.sure = after
     all_gone = Entries.concat(gone).sort()
-    parcels = [_parcel(c, all_gone, found, final, doubts, observed_at, before.at, evicting) for c in ready.values()]
-    return Outcome(parcels, sum(len(c.state.watermark) for c in ready.values()) - len(doubted), len(doubted))
+    tell = Telling(found, final, observed_at, before.at, evicting)
+    rest = {shard: _ends(c, all_gone, doubts, tell) for shard, c in ready.items()}
+    for shard, catalog in ready.items():
+        while len(rest[shard]) > ENDS:
+            deliver([_parcel(catalog, rest[shard].take(slice(ENDS)), tell, last=False)])
+            rest[shard] = rest[shard].take(slice(ENDS, None))
+    deliver([_parcel(catalog, rest[shard], tell, last=True) for shard, catalog in ready.items()])
+    return Outcome(sum(len(c.state.watermark) for c in ready.values()) - len(doubted), len(doubted))
 
 
 def _as_before(gone: Entries, catalogs: Mapping[int, Catalog]) -> Entries:
@@ -225,23 +233,37 @@ def missed(catalogs: Mapping[int, Catalog], doubts: Doubts) -> I64:
     return overlooked
 
 
-def _parcel(
-    catalog: Catalog, gone: Entries, found: I64, reading: Reading, doubts: Doubts, observed_at: int, started_at: int,
-    evicting: bool,
-) -> Parcel:  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """What goes for all ends that are found at once. `found[p]`: up to when partition p is proven once all are told;
+    `reading` came after the look; `observed_at` and `started_at` are moments of it (milliseconds, nodes' time)."""
+
+    found: I64
+    reading: Reading
+    observed_at: int
+    started_at: int
+    evicting: bool
+
+
+def _ends(catalog: Catalog, gone: Entries, doubts: Doubts, tell: Telling) -> Entries:
+    """The shard's entries that have ended, those included that have expired, which leave haze."""
     state = catalog.state
     mine = _slice(state)
     partition = gone.partition
     gone = gone.take((partition >= mine.start) & (partition < mine.stop))
     # By the watermark every later write would have been seen, so whatever has expired by then has ended; unless clocks
     # were set back since, and show it again.
-    expired = catalog.expired(min(state.resolved_at, started_at))
+    expired = catalog.expired(min(state.resolved_at, tell.started_at))
     expired = expired.take(absent(expired, Keys(gone.key, gone.tail_high, gone.tail_low)))
-    doubts.hazy[np.unique(np.concatenate([expired.partition, _expiring(gone, observed_at)]))] = True
-    ends = Entries.concat([gone, expired])
-    columns, sets = _told(state, ends, reading, observed_at, evicting)
-    known = state.reconciled.copy()
-    np.maximum(known, found[mine], out=known)
+    doubts.hazy[np.unique(np.concatenate([expired.partition, _expiring(gone, tell.observed_at)]))] = True
+    return Entries.concat([gone, expired])
+
+
+def _parcel(catalog: Catalog, ends: Entries, tell: Telling, *, last: bool) -> Parcel:
+    """Some of a shard's ends; only with the last of them is anything proven."""
+    state = catalog.state
+    columns, sets = _told(state, ends, tell)
+    known = np.maximum(state.reconciled, tell.found[_slice(state)]) if last else state.reconciled
     floors = state.floors.after(columns.digest, columns.effective_at, state.resolved_at)
     return Parcel(
         catalog=catalog,
@@ -254,29 +276,29 @@ def _parcel(
         out=ends.digest,
         asides=(),
         kind=Kind.RECONCILE,
-        complete=True,
+        complete=last,
         partitions=(),
-        started_at=started_at,
-        observed_at=observed_at,
+        started_at=tell.started_at,
+        observed_at=tell.observed_at,
         unobserved_since=state.resolved_at,
     )
 
 
-def _told(state: ShardState, ends: Entries, reading: Reading, observed_at: int, evicting: bool) -> tuple[Columns, I64]:
+def _told(state: ShardState, ends: Entries, tell: Telling) -> tuple[Columns, I64]:
     """Columns of what has ended, and where each one's set stands in the state's sets, as `codec.changes` wants it."""
     number = (ends.set_number & ~np.uint16(ASIDE)).astype(np.int64)
-    whole, sets_cut = reading.truncated_at, reading.sets_truncated_at
+    whole, sets_cut = tell.reading.truncated_at, tell.reading.sets_truncated_at
     by_set = np.array([max(whole, sets_cut.get(name or "", 0)) for name in state.sets], np.int64)
     hashes: U64 = np.array(state.set_hashes, np.uint64)
     found = state.reconciled[ends.partition - _slice(state).start]
-    rows_of, effective_at = ends_of(ends, by_set[number], found, observed_at, evicting)
+    rows_of, effective_at = ends_of(ends, by_set[number], found, tell.observed_at, tell.evicting)
     floor = state.floors.of(ends.digest)
     parts, sets = [], [np.empty(0, np.int64)]
     for op, rows in rows_of.items():
         some = ends.take(rows)
         parts.append(
             ended(
-                some, op, hashes[number[rows]], found[rows], effective_at[rows], floor[rows], observed_at,
+                some, op, hashes[number[rows]], found[rows], effective_at[rows], floor[rows], tell.observed_at,
                 Origin.RECONCILE,
             )
         )  # fmt: skip

@@ -1,18 +1,20 @@
 """One look for deletes at an emulated cluster: what it concludes, and when it must not."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cdc.collector.catalog import Catalog
+from cdc.collector.deletes import Reading
 from cdc.collector.entries import Entries
+from cdc.collector.publish import Parcel
 from cdc.collector.reconcile import Doubts, Outcome, Times, missed, read, reconcile
 from cdc.collector.state import ShardState
 from cdc.errors import PartitionUnavailable
-from cdc.model import DIGEST_SIZE, U8, Op
+from cdc.model import DIGEST_SIZE, U8, Columns, Op
 from cdc.source import Source
 from tests.model.edges import DirectCluster, Log, Points, patched
 from tests.model.world import BEGINS, DIGESTS, NAMESPACE, PLACES, Delete, Pass, Put, Step, StepClock, Touch, World
@@ -29,6 +31,7 @@ class Place:
     world: World
     source: Source
     catalog: Catalog
+    delivered: list[Parcel] = field(default_factory=list)
 
     def times(self, ahead_ms: int = 0) -> Times:
         """As it was measured when the clocks were this far ahead of the true time; measured anew, as it is."""
@@ -61,7 +64,16 @@ class Place:
         times = times or self.times()
         before = read(self.source, times)
         after = read(self.source, times)
-        return reconcile(self.source, {0: self.catalog}, before, after, Doubts.begin(), times, self._sweep)
+        return self.decide(before, after, Doubts.begin(), times, self._sweep)
+
+    def decide(
+        self, before: Reading, after: Reading, doubts: Doubts, times: Times, sweep: Callable[[], None]
+    ) -> Outcome:
+        """By two readings; what is delivered stands in `delivered`."""
+        self.delivered.clear()
+        return reconcile(
+            self.source, {0: self.catalog}, before, after, doubts, times, sweep, self.delivered.extend
+        )  # fmt: skip
 
     def _sweep(self) -> None:
         state = self.world.history[0][-1]
@@ -87,9 +99,9 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Place]:
     catalog.close()
 
 
-def told(outcome: Outcome) -> list[tuple[int, Op, int, int]]:
+def told(place: Place) -> list[tuple[int, Op, int, int]]:
     """Which record ended, how, and between which moments (since BEGINS)."""
-    columns = outcome.parcels[0].columns
+    columns = Columns.concat([parcel.columns for parcel in place.delivered])
     return [
         (DIGESTS.index(columns.digest[i].tobytes()), Op(columns.op[i]), int(columns.unobserved_since[i]) - BEGINS,
          int(columns.effective_at[i]) - BEGINS)
@@ -102,7 +114,7 @@ def test_what_a_look_does_not_show_is_told_as_deleted_since_deletes_were_found_l
     place.world.note()
     outcome = place.reconcile()
     assert not outcome.unrest
-    assert told(outcome) == [(0, Op.DELETE, 700, 1_000 + ERROR_MS)]
+    assert told(place) == [(0, Op.DELETE, 700, 1_000 + ERROR_MS)]
 
 
 @pytest.mark.parametrize("node", [0, 1])
@@ -113,7 +125,7 @@ def test_while_a_clock_contradicts_what_was_measured_nothing_is_concluded(place:
     StepClock(node, step).happen(place.world)
     place.world.note()
     outcome = place.reconcile()
-    assert outcome.parcels == []
+    assert place.delivered == []
     assert outcome.unrest == f"the clock of node {place.world.emulator.nodes[node].id} was set"
 
 
@@ -123,7 +135,8 @@ def test_what_is_gone_was_there_until_the_clock_that_is_measured_when_it_is_miss
         StepClock(node, 700).happen(place.world)
     Delete(0).happen(place.world)
     place.world.note()
-    assert told(place.reconcile()) == [(0, Op.DELETE, 700, 1_700 + ERROR_MS)]
+    place.reconcile()
+    assert told(place) == [(0, Op.DELETE, 700, 1_700 + ERROR_MS)]
 
 
 def test_a_record_that_the_sweep_after_a_look_brings_again_has_not_gone(place: Place) -> None:
@@ -139,12 +152,12 @@ def test_a_record_that_the_sweep_after_a_look_brings_again_has_not_gone(place: P
 
     times = place.times()
     before, after = read(place.source, times), read(place.source, times)
-    outcome = reconcile(place.source, {0: place.catalog}, before, after, Doubts.begin(), times, comes_again)
-    assert told(outcome) == []
+    place.decide(before, after, Doubts.begin(), times, comes_again)
+    assert told(place) == []
     assert place.catalog.counts().sum() == 2
 
 
-def went_unseen(place: Place, *steps: Step) -> tuple[Outcome, Doubts]:
+def went_unseen(place: Place, *steps: Step) -> Doubts:
     """A look, after steps that came too late for the sweep before it; record 0 is gone when the next sweep begins."""
 
     def too_late() -> None:
@@ -157,29 +170,30 @@ def went_unseen(place: Place, *steps: Step) -> tuple[Outcome, Doubts]:
         step.happen(place.world)
         place.world.note()
     doubts = Doubts.begin()
-    return reconcile(place.source, {0: place.catalog}, before, after, doubts, times, too_late), doubts
+    place.decide(before, after, doubts, times, too_late)
+    return doubts
 
 
-def found(outcome: Outcome, key: int) -> int:
+def found(place: Place, key: int) -> int:
     """Up to when every delete in the record's partition is said to have been found, since BEGINS."""
-    return int(outcome.parcels[0].state.reconciled[PLACES[key][0]]) - BEGINS
+    return int(place.delivered[-1].state.reconciled[PLACES[key][0]]) - BEGINS
 
 
 @pytest.mark.parametrize("change", [Put(0, 5), Touch(0, 20)])
 def test_a_look_proves_nothing_of_a_version_that_no_sweep_brings(place: Place, change: Step) -> None:
     """It came after one sweep and went before the other: what is catalogued was over when the look showed it."""
-    outcome, doubts = went_unseen(place, change, Pass(5_000))
-    assert told(outcome) == []
-    assert found(outcome, 0) == 700
-    assert found(outcome, 2) == 1_000 - ERROR_MS - SKEW_MS
+    doubts = went_unseen(place, change, Pass(5_000))
+    assert told(place) == []
+    assert found(place, 0) == 700
+    assert found(place, 2) == 1_000 - ERROR_MS - SKEW_MS
     assert missed({0: place.catalog}, doubts).tolist() == [PLACES[0][0]]
 
 
 def test_a_look_proves_no_more_than_the_counts_before_the_sweep(place: Place) -> None:
     """What it shows may have come after the sweep with the generation that is catalogued, and go before the next."""
-    outcome, _ = went_unseen(place, Delete(0), Put(0, 5), Pass(5_000))
-    assert told(outcome) == []
-    assert found(outcome, 0) < 1_000
+    went_unseen(place, Delete(0), Put(0, 5), Pass(5_000))
+    assert told(place) == []
+    assert found(place, 0) < 1_000
 
 
 def test_what_a_look_has_shown_is_read_though_the_sweep_after_it_fails(place: Place) -> None:
@@ -194,11 +208,42 @@ def test_what_a_look_has_shown_is_read_though_the_sweep_after_it_fails(place: Pl
         raise PartitionUnavailable("nobody answers")
 
     with pytest.raises(PartitionUnavailable):
-        reconcile(place.source, {0: place.catalog}, before, after, doubts, times, fails)
+        place.decide(before, after, doubts, times, fails)
     doubts.hazy[:] = False
     overlooked = missed({0: place.catalog}, doubts).tolist()
     assert overlooked == sorted([PLACES[0][0], PLACES[7][0]])
     assert np.flatnonzero(doubts.hazy).tolist() == overlooked
+
+
+def test_many_ends_are_told_in_parts_and_prove_nothing_before_the_last(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdc.collector.reconcile.ENDS", 2)
+    for key in (1, 3, 4):
+        place.know(key)
+    for key in (0, 2):
+        Delete(key).happen(place.world)
+    place.world.note()
+    transactions: list[list[Parcel]] = []
+
+    def deliver(parcels: list[Parcel]) -> None:
+        transactions.append(parcels)
+        for parcel in parcels:
+            place.catalog.commit(parcel.state, parcel.put, parcel.out)
+
+    times = place.times()
+    before, after = read(place.source, times), read(place.source, times)
+    reconcile(
+        place.source, {0: place.catalog}, before, after, Doubts.begin(), times, lambda: None, deliver
+    )  # fmt: skip
+    assert [[len(p.columns) for p in parcels] for parcels in transactions] == [[2], [2], [1]]
+    assert [[p.complete for p in parcels] for parcels in transactions] == [[False], [False], [True]]
+    assert [set((parcels[0].state.reconciled - BEGINS).tolist()) for parcels in transactions] == [
+        {700}, {700}, {1_000 - ERROR_MS - SKEW_MS},
+    ]  # fmt: skip
+    assert len(place.catalog) == 0
+    ended = [DIGESTS.index(d.tobytes()) for parcels in transactions for p in parcels for d in p.columns.digest]
+    assert sorted(ended) == [0, 1, 2, 3, 4]
 
 
 def set_back(place: Place, ms: int) -> Times:
@@ -214,7 +259,8 @@ def test_what_goes_after_clocks_were_set_back_goes_after_what_was_captured(place
     times = set_back(place, 60_000)
     Delete(0).happen(place.world)
     place.world.note()
-    assert told(place.reconcile(times)) == [(0, Op.DELETE, 700, 701)]
+    place.reconcile(times)
+    assert told(place) == [(0, Op.DELETE, 700, 701)]
 
 
 def test_what_clocks_that_were_set_back_show_again_is_not_told_as_expired(place: Place) -> None:
@@ -224,9 +270,11 @@ def test_what_clocks_that_were_set_back_show_again_is_not_told_as_expired(place:
     Pass(30_000).happen(place.world)
     place.swept_until(BEGINS + 30_700)
     times = set_back(place, 20_000)
-    assert told(place.reconcile(times)) == []
+    place.reconcile(times)
+    assert told(place) == []
     Pass(20_000).happen(place.world)
-    assert told(place.reconcile(times)) == [(6, Op.EXPIRY, 21_000, 21_000)]
+    place.reconcile(times)
+    assert told(place) == [(6, Op.EXPIRY, 21_000, 21_000)]
 
 
 @pytest.mark.parametrize(("now", "seen"), [(2_000, 2_000), (1_001, 1_001), (1_000, 1_001), (-50_000, 1_001)])
