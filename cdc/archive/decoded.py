@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+import zstandard
 
+from cdc.archive import blocks
 from cdc.archive import segments as objects
-from cdc.archive.index import Index
+from cdc.archive.index import Index, checksum
 from cdc.archive.listings import Listing
 from cdc.archive.manifests import Manifest, RestoreSet, SegmentInfo
 from cdc.archive.store import Store
@@ -57,6 +59,7 @@ def check(store: Store, info: SegmentInfo, manifest: Manifest, restore_set: Rest
         if bytes(data[-SYNC:]) != header[-SYNC:]:
             raise ObjectDamaged(f"{info.name}: block {number} does not end with the file's marker")
         _check_rows(info, manifest, versions, last)
+        _check_marks(info, index, number, data, versions)
         if restore_set is not None:
             _check_in_set(store, info, manifest, restore_set, versions)
         last = versions.columns.digest[-1].tobytes(), int(versions.offsets[-1])
@@ -96,6 +99,24 @@ def _check_rows(info: SegmentInfo, manifest: Manifest, versions: Rows, last: tup
         raise ObjectDamaged(f"{info.name} is not in order of (digest, offset)")
     if np.any(shard_of(partition_of(digest), manifest.shards) != manifest.shard):
         raise ObjectDamaged(f"{info.name} has records of another shard")
+
+
+def _check_marks(info: SegmentInfo, index: Index, number: int, data: memoryview, versions: Rows) -> None:
+    """A block's marks: what stands before each decompresses to just the rows that it says."""
+    marks = index.marks[index.marks["block"] == number]
+    if not len(marks):
+        return
+    ends = np.cumsum(versions.sizes)
+    zstd, at = zstandard.ZstdDecompressor().decompressobj(), blocks.frame_start(data)
+    out = 0
+    for mark in marks:
+        rows, size = int(mark["rows"]), int(mark["size"])
+        out += len(zstd.decompress(data[at:size]))
+        at = size
+        said = bytes(mark["head"]), int(mark["raw_size"]), bytes(mark["checksum"]), out
+        raw_size = int(ends[rows - 1])
+        if said != (versions.columns.digest[rows, :8].tobytes(), raw_size, checksum(data[:size]), raw_size):
+            raise ObjectDamaged(f"{info.index_name} states a wrong mark in block {number}")
 
 
 def _check_in_set(store: Store, info: SegmentInfo, manifest: Manifest, restore_set: RestoreSet, versions: Rows) -> None:
@@ -141,17 +162,17 @@ def _block(versions: Rows) -> _Block:
     )
 
 
-def _check_info(info: SegmentInfo, index: Index, blocks: list[_Block], rest: list[_Rest]) -> None:
+def _check_info(info: SegmentInfo, index: Index, found: list[_Block], rest: list[_Rest]) -> None:
     said = {
-        "rows": sum(b.rows for b in blocks),
+        "rows": sum(b.rows for b in found),
         "raw_size": int(index.blocks["raw_size"].sum()),
-        "first_digest": blocks[0].first_digest.hex(),
+        "first_digest": found[0].first_digest.hex(),
         "last_digest": rest[-1].last_digest.hex(),
-        "first_offset": min(b.first_offset for b in blocks),
+        "first_offset": min(b.first_offset for b in found),
         "last_offset": max(r.last_offset for r in rest),
-        "min_effective_at": min(b.min_effective_at for b in blocks),
-        "max_effective_at": max(b.max_effective_at for b in blocks),
-        "min_unobserved_since": min(b.min_unobserved_since for b in blocks),
+        "min_effective_at": min(b.min_effective_at for b in found),
+        "max_effective_at": max(b.max_effective_at for b in found),
+        "min_unobserved_since": min(b.min_unobserved_since for b in found),
         "max_observed_at": max(r.max_observed_at for r in rest),
     }
     wrong = [name for name, value in said.items() if getattr(info, name) != value]

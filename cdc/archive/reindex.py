@@ -3,16 +3,21 @@
 import hashlib
 
 import numpy as np
+import numpy.typing as npt
 import zstandard
 
 from cdc.archive import index as indexes
-from cdc.archive.index import Index
+from cdc.archive.index import Index, Marks
+from cdc.archive.segments import PIECE_BYTES
 from cdc.codec.changes import columns as columns_of
-from cdc.codec.changes import split_versions
+from cdc.codec.changes import find_versions, split_versions
 from cdc.errors import BodyDamaged, ObjectDamaged
+from cdc.model import U8
 
 SYNC = 16
 """Bytes of the marker that ends a file's header and each of its blocks."""
+RUN = 1
+"""The kind of zstd's blocks that repeat one byte."""
 
 
 def index_of(data: bytes, name: str) -> bytes:
@@ -20,7 +25,8 @@ def index_of(data: bytes, name: str) -> bytes:
     where they are not a segment's."""
     try:
         header = _header_size(data)
-        rows, at = [], header
+        rows: list[npt.NDArray[np.void]] = []
+        marks, at = [indexes.no_marks()], header
         while at < len(data):
             start = at
             count, at = _long(data, at)
@@ -43,11 +49,49 @@ def index_of(data: bytes, name: str) -> bytes:
                 ("checksum", np.void(indexes.checksum(data[start:at]))),
             ):
                 row[field] = value
+            marks.append(_marks_of(data[start:at], packed, np.frombuffer(raw, np.uint8), count, len(rows)))
             rows.append(row)
     except (IndexError, ValueError, zstandard.ZstdError, BodyDamaged) as error:
         raise ObjectDamaged(f"{name} is not a segment") from error
     blocks = np.concatenate([np.empty(0, indexes.BLOCK), *rows])
-    return indexes.encode(Index(header, hashlib.sha256(data[:header]).digest(), blocks))
+    return indexes.encode(Index(header, hashlib.sha256(data[:header]).digest(), blocks, np.concatenate(marks)))
+
+
+def _marks_of(block: bytes, packed: bytes, raw: U8, count: int, number: int) -> Marks:
+    """A block's marks: where its writer has put them, which is where pieces end in zstd's own blocks. None where they
+    do not: whoever wrote it knew of no marks."""
+    found = find_versions(raw, count)
+    frame = _ends(packed)
+    marks: list[tuple[object, ...]] = []
+    last = row = 0
+    while True:
+        row = int(np.searchsorted(found.starts, last + PIECE_BYTES, "left"))
+        if row >= count:
+            return np.array(marks, indexes.MARK)
+        last = int(found.starts[row])
+        if last not in frame:
+            return indexes.no_marks()
+        size = len(block) - SYNC - len(packed) + frame[last]
+        head = found.digest[row, :8].tobytes()
+        marks.append((head, number, row, last, size, indexes.checksum(block[:size])))
+
+
+def _ends(packed: bytes) -> dict[int, int]:
+    """Of each of zstd's own blocks in a frame (RFC 8878, 3.1.1.2), how many bytes come out up to its end, and where in
+    the frame it ends."""
+    stream = zstandard.ZstdDecompressor().decompressobj()
+    at = zstandard.frame_header_size(packed)
+    out = len(stream.decompress(packed[:at]))
+    ends: dict[int, int] = {}
+    last = False
+    while not last:
+        head = int.from_bytes(packed[at : at + 3], "little")
+        last, kind, size = bool(head & 1), head >> 1 & 3, head >> 3
+        end = at + 3 + (1 if kind == RUN else size)
+        out += len(stream.decompress(packed[at:end]))
+        ends.setdefault(out, end)
+        at = end
+    return ends
 
 
 def _header_size(data: bytes) -> int:

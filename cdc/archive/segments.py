@@ -12,21 +12,22 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import zstandard
 
+from cdc.archive import blocks
 from cdc.archive import index as indexes
 from cdc.archive.index import Index
 from cdc.archive.manifests import SegmentInfo, sha256
 from cdc.archive.store import Store
-from cdc.archive.versions import Facts, Rows, Versions, among, distinct, is_sorted
+from cdc.archive.versions import Facts, Rows, Versions, distinct, is_sorted
 from cdc.codec import schemas
 from cdc.codec.changes import version_rows
 from cdc.config import ArchiveSettings
-from cdc.errors import BodyDamaged, ObjectDamaged
+from cdc.errors import ObjectDamaged
 from cdc.model import I64, U8, Bodies, Columns, digest_order
 
 READ_AHEAD = 1 << 20
@@ -40,6 +41,9 @@ FRESH_LEVEL = 2
 """Compression level, at the most, of what will soon be merged: half the work of level 3 for two per cent more bytes."""
 COPY_BYTES = 4 << 20
 """Rows are copied into blocks in lots of about this size."""
+PIECE_BYTES = 32 << 10
+"""Of a block there is a mark after each so many bytes of rows: what is parsed for one record. zstd ends what it has
+begun there, which costs a few bytes, and goes on with all that it remembers."""
 
 MAGIC = b"Obj\x01"
 MOST = (1 << 63) - 1
@@ -70,6 +74,7 @@ class SegmentWriter:
         self._out = bytearray(header)
         self._open = _Block()
         self._blocks: list[tuple[object, ...]] = []
+        self._marks: list[tuple[object, ...]] = []
         self._raw_size = self.rows = 0
         self._first = self._last = b""
         self._last_offset = self._offset_span = -1
@@ -109,7 +114,7 @@ class SegmentWriter:
         raw = encoded.buffer.data
         for i, (start, end) in enumerate(pairwise(cuts.tolist())):
             piece = raw[encoded.offsets[start] : encoded.offsets[end]]
-            first = columns.digest[start].tobytes() if not self._open.parts else b""
+            first = columns.digest[start].tobytes() if self._open.begins else b""
             self._open.add(piece, end - start, first, *(int(of[i]) for of in (*least, latest)))
             if self._open.size >= self._block_bytes:
                 self._end_block()
@@ -118,8 +123,8 @@ class SegmentWriter:
         """Write the object and its index under a new name. The segment counts once a manifest names it."""
         if self._open.rows:
             self._end_block()
-        blocks = np.array(self._blocks, indexes.BLOCK)
-        index = indexes.encode(Index(self._header_size, self._header_sha256, blocks))
+        blocks, marks = np.array(self._blocks, indexes.BLOCK), np.array(self._marks, indexes.MARK)
+        index = indexes.encode(Index(self._header_size, self._header_sha256, blocks, marks))
         first_offset = int(blocks["first_offset"].min())
         name = new_name(directory, first_offset)
         info = SegmentInfo(
@@ -155,22 +160,33 @@ class SegmentWriter:
         self.rows += len(offsets)
 
     def _cuts(self, ends: I64) -> I64:
-        """Where blocks begin among rows that end at `ends`: the first part fills the open block."""
-        cuts, rows, room = [0], len(ends) - 1, self._block_bytes - self._open.size
+        """Where pieces, and blocks with them, begin among rows that end at `ends`: the first part fills the open
+        piece."""
+        cuts, rows = [0], len(ends) - 1
+        size, piece = self._open.size, self._open.piece
         while cuts[-1] < rows:
+            room = min(self._block_bytes - size, PIECE_BYTES - piece if piece < PIECE_BYTES else PIECE_BYTES)
             cuts.append(min(int(np.searchsorted(ends, ends[cuts[-1]] + room, "left")), rows))
-            room = self._block_bytes
+            added = int(ends[cuts[-1]] - ends[cuts[-2]])
+            size, piece = size + added, added + (piece if piece < PIECE_BYTES else 0)
+            if size >= self._block_bytes:
+                size = piece = 0
         return np.array(cuts, np.int64)
 
     def _end_block(self) -> None:
         block = self._open
-        raw = block.parts[0] if len(block.parts) == 1 else b"".join(block.parts)
-        packed = self._compressor.compress(raw)
-        start = len(self._out)
-        for part in (_long(block.rows), _long(len(packed)), packed, self._sync):
+        packed = block.packed(self._compressor)
+        start, number = len(self._out), len(self._blocks)
+        hashed, written = hashlib.sha256(), 0
+        head = _long(block.rows) + _long(sum(map(len, packed)))
+        for part, mark in zip((head + packed[0], *packed[1:]), (*block.marks, None), strict=True):
             self._out += part
-        with memoryview(self._out) as out:
-            checksum = indexes.checksum(out[start:])
+            hashed.update(part)
+            written += len(part)
+            if mark is not None:
+                self._marks.append((mark.head, number, mark.rows, mark.size, written, hashed.digest()[:16]))
+        self._out += self._sync
+        hashed.update(self._sync)
         self._blocks.append(
             (
                 block.first_digest,
@@ -182,11 +198,19 @@ class SegmentWriter:
                 block.max_effective_at,
                 block.min_unobserved_since,
                 block.first_offset,
-                checksum,
+                hashed.digest()[:16],
             )
         )
         self._raw_size += block.size
         self._open = _Block()
+
+
+class _Mark(NamedTuple):
+    """A mark in a block that is being filled: the rows before it, their size, and the next one's digest."""
+
+    rows: int
+    size: int
+    head: bytes
 
 
 @dataclass(slots=True)
@@ -194,6 +218,7 @@ class _Block:
     """A block that is being filled: its rows as they will stand in the file, and what the index will say of them."""
 
     parts: list[memoryview] = field(default_factory=list)
+    marks: list[_Mark] = field(default_factory=list)
     size: int = 0
     rows: int = 0
     first_digest: bytes = b""
@@ -202,11 +227,23 @@ class _Block:
     first_offset: int = MOST
     max_effective_at: int = -MOST
 
+    @property
+    def piece(self) -> int:
+        """Bytes since the last mark."""
+        return self.size - (self.marks[-1].size if self.marks else 0)
+
+    @property
+    def begins(self) -> bool:
+        """Whether the next row begins it, or a piece of it."""
+        return not self.parts or self.piece >= PIECE_BYTES
+
     def add(
         self, piece: memoryview, rows: int, first_digest: bytes, effective_at: int, unobserved_since: int, offset: int,
         latest: int,
     ) -> None:  # fmt: skip
-        """Rows, with the lowest and (`latest`) the highest of what they say."""
+        """Rows, with the lowest and (`latest`) the highest of what they say, and the first digest where it `begins`."""
+        if self.parts and self.begins:
+            self.marks.append(_Mark(self.rows, self.size, first_digest[:8]))
         self.parts.append(piece)
         self.size += len(piece)
         self.rows += rows
@@ -215,6 +252,16 @@ class _Block:
         self.min_unobserved_since = min(self.min_unobserved_since, unobserved_since)
         self.first_offset = min(self.first_offset, offset)
         self.max_effective_at = max(self.max_effective_at, latest)
+
+    def packed(self, compressor: zstandard.ZstdCompressor) -> list[bytes]:
+        """Its rows compressed, in as many parts as marks divide it into."""
+        raw = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+        if not self.marks:
+            return [compressor.compress(raw)]
+        stream, cuts = compressor.compressobj(size=self.size), [0, *(mark.size for mark in self.marks), self.size]
+        pieces = [memoryview(raw)[start:end] for start, end in pairwise(cuts)]
+        found = [stream.compress(piece) + stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK) for piece in pieces[:-1]]
+        return [*found, stream.compress(pieces[-1]) + stream.flush()]
 
 
 def _compressor(settings: ArchiveSettings) -> zstandard.ZstdCompressor:
@@ -251,12 +298,12 @@ def read_rows(
     index: Index | None = None,
     read_ahead: int = READ_AHEAD,
 ) -> Iterator[Rows]:
-    """A segment's versions in order of (digest, offset), a block at a time.
+    """A segment's versions in order of (digest, offset), a block or some at a time.
 
     Only digests in [low, high) if bounds are given, only those `wanted` (as `versions.distinct` gives them) if given;
-    no block is fetched that cannot hold any. With `effective_after` no block is fetched in which all versions are
-    effective by then; those that are come whole. Every byte used is verified. Raises ObjectMissing, ObjectDamaged with
-    the object's name, FormatTooNew.
+    nothing is fetched that cannot hold any, and of a block no more than what stands before their last piece's end. With
+    `effective_after` no block is fetched in which all versions are effective by then; those that are come whole. Every
+    byte used is verified. Raises ObjectMissing, ObjectDamaged with the object's name, FormatTooNew.
     """
     index = read_index(store, info) if index is None else index
     numbers = index.between(low, high)
@@ -266,15 +313,15 @@ def read_rows(
         numbers = numbers[index.blocks["max_effective_at"][numbers] > effective_after]
     if wanted is None and len(numbers) == len(index):  # else the object is not read as a whole
         _check_header(store, info, index)
-    for number, data in _fetch(store, info, index, numbers, read_ahead):
-        rows = _decode_block(info, index.blocks[number], data)
-        if wanted is not None:
-            kept = rows.take(among(rows.columns.digest, wanted))
-            # A few rows must not keep their whole block in memory while they wait for those of other objects.
-            rows = kept.detached() if 2 * kept.rows < rows.rows else kept
-        rows = _bounded(rows, low, high)
-        if rows.rows:
-            yield rows
+    found: Iterator[Rows]
+    if wanted is None:
+        found = (rows for _, _, rows in blocks.walk(store, info, index, numbers, read_ahead))
+    else:
+        found = blocks.rows_of(store, info, index, numbers, wanted, read_ahead)
+    for rows in found:
+        bounded = _bounded(rows, low, high)
+        if bounded.rows:
+            yield bounded
 
 
 def read(
@@ -296,8 +343,8 @@ def read(
 def walk(store: Store, info: SegmentInfo, index: Index) -> Iterator[tuple[memoryview, Rows]]:
     """Every block, as its bytes and as its rows, each checked against the index. Raises ObjectMissing,
     ObjectDamaged."""
-    for number, data in _fetch(store, info, index, np.arange(len(index), dtype=np.int64), READ_AHEAD):
-        yield data, _decode_block(info, index.blocks[number], data)
+    for _, data, rows in blocks.walk(store, info, index, np.arange(len(index), dtype=np.int64), READ_AHEAD):
+        yield data, rows
 
 
 def verify(store: Store, info: SegmentInfo) -> None:
@@ -318,45 +365,6 @@ def _check_header(store: Store, info: SegmentInfo, index: Index) -> None:
     header = store.get_range(info.name, 0, index.header_size)
     if end != info.size or hashlib.sha256(header).digest() != index.header_sha256:
         raise ObjectDamaged(f"{info.name} does not have the header that its index says")
-
-
-def _fetch(
-    store: Store, info: SegmentInfo, index: Index, numbers: npt.NDArray[np.int64], read_ahead: int
-) -> Iterator[tuple[int, memoryview]]:
-    """The named blocks' bytes, neighbours fetched together."""
-    starts, sizes = index.blocks["start"], index.blocks["size"]
-    i = 0
-    while i < len(numbers):
-        j, begin = i + 1, int(starts[numbers[i]])
-        while (
-            j < len(numbers)
-            and numbers[j] == numbers[j - 1] + 1
-            and starts[numbers[j]] + sizes[numbers[j]] - begin <= read_ahead
-        ):
-            j += 1
-        last = numbers[j - 1]
-        data = memoryview(store.get_range(info.name, begin, int(starts[last] + sizes[last]) - begin))
-        for number in numbers[i:j]:
-            at = int(starts[number]) - begin
-            yield int(number), data[at : at + int(sizes[number])]
-        i = j
-
-
-def _decode_block(info: SegmentInfo, block: np.void, data: memoryview) -> Rows:
-    if indexes.checksum(data) != bytes(block["checksum"]):
-        raise ObjectDamaged(f"{info.name} is damaged in the block at byte {int(block['start'])}")
-    count, at = _parse_long(data, 0)
-    size, at = _parse_long(data, at)
-    try:
-        raw = zstandard.ZstdDecompressor().decompress(data[at : at + size], max_output_size=int(block["raw_size"]))
-    except zstandard.ZstdError as error:
-        raise ObjectDamaged(f"{info.name} cannot be decompressed at byte {int(block['start'])}") from error
-    if count != int(block["rows"]) or len(raw) != int(block["raw_size"]):
-        raise ObjectDamaged(f"{info.name} does not have the rows that its index says at byte {int(block['start'])}")
-    try:
-        return Rows.of_block(np.frombuffer(raw, np.uint8), count)
-    except BodyDamaged as error:
-        raise ObjectDamaged(f"{info.name}: {error.message}") from error
 
 
 def _bounded(rows: Rows, low: bytes | None, high: bytes | None) -> Rows:
@@ -391,12 +399,3 @@ def _long(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
-
-
-def _parse_long(data: memoryview, at: int) -> tuple[int, int]:
-    """The long that is not negative at `at`, and where it ends."""
-    value = shift = 0
-    while data[at] & 0x80:
-        value |= (data[at] & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-    return (value | data[at] << shift) >> 1, at + 1

@@ -198,7 +198,7 @@ def test_swapped_objects_are_found(store: LocalStore) -> None:
 
 def test_an_index_of_a_newer_format_is_refused() -> None:
     with pytest.raises(FormatTooNew):
-        segments.indexes.decode(b"CDCIDX02" + bytes(48), "x.idx")
+        segments.indexes.decode(b"CDCIDX03" + bytes(48), "x.idx")
 
 
 @given(rows=st.lists(st.tuples(st.binary(min_size=1, max_size=3), st.integers(0, 5)), max_size=30))

@@ -205,7 +205,7 @@ def rewrite(path: Path, kind: str, **members: object) -> None:
 def test_what_is_of_a_later_version_is_refused_by_both(tmp_path: Path) -> None:
     archive = small(tmp_path)
     [index] = (tmp_path / "test/shard-0000/segments").glob("*.idx")
-    index.write_bytes(b"CDCIDX02" + index.read_bytes()[8:])
+    index.write_bytes(b"CDCIDX03" + index.read_bytes()[8:])
     renewed = replace(newest(archive).segments[0], index_sha256=manifests.sha256(index.read_bytes()))
     amend(archive, lambda m: replace(m, segments=(renewed,)))
     with pytest.raises(FormatTooNew):
