@@ -8,6 +8,7 @@ holder: so a turn says until when it holds, and is told again, by another object
 since guards and the comparison afterwards keep what is written right: it tells people before they meet.
 """
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +24,10 @@ HELD_MS: Final = 60_000
 """A turn holds so long after it was told."""
 AGAIN_S: Final = 15.0
 """It is told again after so long."""
+AHEAD_MS: Final = 60_000
+"""So far its holder's clock may be ahead of ours: clocks of machines never quite agree."""
+
+_NUMBERED: Final = re.compile(r"\d{20}\.json")
 
 
 def here(journal: Path) -> str:
@@ -38,7 +43,7 @@ def turn(
 
     `tell` is told, in a line, where the archive does not take it or cannot be asked: the block is entered all the same,
     as a restore must not depend on more than reading. So it is where a turn holds for longer than it can by this
-    machine's clock: then the clocks differ, and nobody knows whether its holder is still there.
+    machine's clock and what clocks may be apart: then nobody knows whether its holder is still there.
     """
     name, other = "", ""
     try:
@@ -66,7 +71,7 @@ def turn(
 def _take(store: Store, directory: str, by: str, tell: Callable[[str], None], clock: Clock) -> tuple[str, str]:
     """The name of the turn that was taken, or who has it."""
     while True:
-        taken = store.list(directory)
+        taken = _names(store, directory)
         other = _other(store, taken, by, tell, clock)
         if other:
             return "", other
@@ -76,7 +81,7 @@ def _take(store: Store, directory: str, by: str, tell: Callable[[str], None], cl
         for one in taken:
             store.delete(one)
         # Whoever looked before one turn ended and another began may have taken a lower number, or a higher one.
-        other = _other(store, [one for one in store.list(directory) if one != name], by, lambda line: None, clock)
+        other = _other(store, [one for one in _names(store, directory) if one != name], by, lambda line: None, clock)
         if not other:
             return name, ""
         store.delete(name)
@@ -92,7 +97,7 @@ def _other(store: Store, taken: list[str], by: str, tell: Callable[[str], None],
         left = int(said["until"]) - clock()
         if said["by"] == by or left <= 0:
             continue
-        if left <= HELD_MS:
+        if left <= HELD_MS + AHEAD_MS:
             return f"{said['by']}, as was said until {rfc3339(int(said['until']))}"
         tell(f"{said['by']} may be at the same work, or not any more: its clock is ahead of this one")
     return ""
@@ -115,6 +120,11 @@ def _hold(
         except ArchiveError as error:
             tell(f"other machines cannot be told that this goes on: {error.message}")
             return
+
+
+def _names(store: Store, directory: str) -> list[str]:
+    """The turns of a directory. What is named otherwise, as a copy that somebody made of one, is none."""
+    return [name for name in store.list(directory) if _NUMBERED.fullmatch(name.rpartition("/")[2])]
 
 
 def _number(name: str) -> int:

@@ -115,3 +115,21 @@ def test_a_clock_that_is_far_ahead_blocks_nobody_and_is_told(store: Store) -> No
     ):
         assert other == ""
     assert said == ["one may be at the same work, or not any more: its clock is ahead of this one"]
+
+
+def test_a_clock_that_is_a_little_ahead_takes_no_turn_away(store: Store) -> None:
+    # Told just now, by the clock of its holder in the future: here it holds for longer than a minute.
+    ahead, here = at(10**9 + 2_000), at(10**9)
+    with (
+        turns.turn(store, "orders", "in-place", "one", pytest.fail, ahead),
+        turns.turn(store, "orders", "in-place", "two", pytest.fail, here) as other,
+    ):
+        assert other.startswith("one, as was said until ")
+
+
+def test_a_file_beside_the_turns_is_none(store: Store) -> None:
+    copy = "turns/orders/in-place/00000000000000000001.json.bak"
+    store.put(copy, b"of somebody")
+    with turns.turn(store, "orders", "in-place", "one", pytest.fail) as first:
+        assert first == ""
+    assert store.list("turns") == [copy]
