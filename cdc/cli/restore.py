@@ -107,6 +107,10 @@ def restore(
         return _resume(context, resume, namespace, verify, as_json)
     if not at:
         raise UsageError("to which moment?", "Give --at, or --resume to go on with a restore.")
+    for place in ("into", "into_set"):
+        if _given(context, place) and not context.params[place]:  # a variable that was not set: it would rewind
+            option = "--" + place.replace("_", "-")
+            raise UsageError(f"{option} is empty, and names no place", "Leave it out to rewind the namespace.")
     part = part_of(sets, key, digest, keys_file, partition, where, bins)
     if into_set and key:
         part = replace(part, sets=tuple(sets or ("",)))  # whose keys they are is also what is moved

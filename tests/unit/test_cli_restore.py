@@ -8,9 +8,10 @@ from typer.main import get_command
 
 from cdc.api import Outcome
 from cdc.cli import INTERRUPTED, told
+from cdc.cli.app import invoke
 from cdc.cli.restore import _do
 from cdc.config import AerospikeSettings
-from cdc.errors import RecordsRefused
+from cdc.errors import RecordsRefused, UsageError
 from cdc.replayer.place import place_of
 from cdc.replayer.report import Report
 from cdc.replayer.verified import Verification
@@ -59,3 +60,10 @@ def test_who_is_asked_is_asked_beside_what_a_program_reads(
     monkeypatch.setattr("sys.stdin", Terminal("n\n"))
     with pytest.raises(typer.Abort):
         told.ask(plan, place)
+
+
+@pytest.mark.parametrize("option", ["--into", "--into-set"])
+def test_a_place_that_is_empty_by_mistake_is_no_rewind(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code = invoke(["restore", "--at", "10m", "--set", "orders", option, "", "--yes"])
+    assert code == UsageError.exit_code
+    assert f"{option} is empty" in capsys.readouterr().err
