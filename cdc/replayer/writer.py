@@ -83,8 +83,9 @@ class Writer:
         if self.into_set:
             bodies, digests, known = resettled(bodies, rows, self.into_set)
             self._tell_unknown(part, which[~known])
-            which, rows = which[known], np.arange(len(bodies))
+            refused, which, rows = len(which), which[known], np.arange(len(bodies))
             if not len(which):
+                self.reception.answered(refused, refused)
                 return which
         guards, space = part.decisions.guard[which], self.target.namespace.encode()
         keep, newer = self.existing == "keep", self.existing == "newer"
@@ -200,9 +201,8 @@ class Writer:
         return self.target.read(part.states.digest[which], heads_of(part.versions.bodies, rows[which]), part.bins)
 
     def _tell_unknown(self, part: Slice, which: I64) -> None:
-        if len(which):
-            self.tally.name("refused", _named(part, which, np.zeros(len(which), np.int32), NO_KEY))
-            self.reception.answered(len(which), len(which))
+        """Name who has no digest in the other set. That says nothing of how the target takes the others."""
+        self.tally.name("refused", _named(part, which, np.zeros(len(which), np.int32), NO_KEY))
 
     def _tell(self, part: Slice, which: I64, results: I32, changed: Bool, refused: Bool) -> None:
         self.tally.name("conflicts", _named(part, which[changed], results[changed], CHANGED_AGAIN))

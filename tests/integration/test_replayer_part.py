@@ -8,8 +8,9 @@ from typing import Any
 import aerospike
 import pytest
 
+from cdc.errors import RecordsRefused
 from cdc.model import NEVER, PARTITIONS
-from cdc.replayer import slices
+from cdc.replayer import refusals, slices
 from cdc.replayer.clone import clone
 from cdc.replayer.journal import Journal
 from cdc.replayer.keys import digest_of
@@ -345,3 +346,19 @@ def test_a_part_that_was_interrupted_goes_on_and_ends_as_it_would_have(
         *damage, *({"price": i} for i in range(50, 60)), *({"stock": i} for i in range(60, 65)),
         *({"price": i, "stock": i} for i in range(65, 70)),
     ]  # fmt: skip
+
+
+def test_who_has_no_key_keeps_nobody_else_out_of_another_set(
+    shop: Shop, empty: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(40):
+        shop.put(i, {"n": i})
+        shop.client.put(shop.key(100 + i), {"n": i}, policy={"key": aerospike.POLICY_KEY_SEND})
+    wanted = Wanted(Part(sets=shop.sets[:1]), into_set=shop.sets[1])
+    made = plan(shop.history.archive, shop.moment(), now=empty.now(), into=empty.namespace, wanted=wanted)
+    monkeypatch.setattr(refusals, "IN_A_ROW", 5)
+    with pytest.raises(RecordsRefused) as caught:
+        clone(shop.history.archive, made, empty)
+    report = caught.value.report
+    assert isinstance(report, Report)
+    assert (report.complete, report.written, report.refused) == (True, 40, 40)
