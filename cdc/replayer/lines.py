@@ -1,5 +1,6 @@
 """A file that names records, a JSON line each."""
 
+import errno
 import fcntl
 import json
 import os
@@ -11,6 +12,9 @@ from io import FileIO
 from pathlib import Path
 
 from cdc.errors import RestoreError, UsageError
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+"""What a file system without locks says, as of some mounts over a network."""
 
 
 class Lines:
@@ -49,7 +53,7 @@ class Lines:
                             new.write(line)
                             yield digest
                 self._file = draft.open("ab", buffering=0)
-                fcntl.flock(self._file, fcntl.LOCK_EX)  # before anybody can find it
+                _lock(self._file, fcntl.LOCK_EX)  # before anybody can find it
                 draft.replace(self.path)
 
     def write(self, lines: Iterable[str]) -> None:
@@ -97,7 +101,7 @@ def _locked(path: Path) -> FileIO | None:
         try:
             if not _regular(file):  # a device is anybody's
                 return file
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         except BlockingIOError:
@@ -107,6 +111,16 @@ def _locked(path: Path) -> FileIO | None:
             file.close()
             raise
         file.close()  # another stands in its place since
+
+
+def _lock(file: FileIO, how: int) -> None:
+    """Lock it where that can be. Elsewhere two commands may write over each other's names, which is no reason to end a
+    restore at the first record that is to be named."""
+    try:
+        fcntl.flock(file, how)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
 
 
 def _regular(file: FileIO) -> bool:

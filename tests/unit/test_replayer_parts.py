@@ -1,5 +1,8 @@
 """The pace that threads share, and work on shards that ends as one."""
 
+import errno
+import fcntl
+import os
 import threading
 import time
 from pathlib import Path
@@ -160,6 +163,22 @@ def test_a_file_that_another_command_has_is_not_written_to(tmp_path: Path) -> No
         second.write(["b"])
     first.close()
     assert (tmp_path / "list").read_text() == "a\n"
+
+
+def test_a_file_system_without_locks_keeps_nothing_from_being_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unlockable(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", unlockable)
+    path = tmp_path / "named.jsonl"
+    named = [Refusal(bytes([i]) * 20, "s", "k", 3, "it changed") for i in range(2)]
+    for one, keep in zip(named, (None, lambda digest: True), strict=True):
+        tally = Tally(path, keep, id="it")
+        tally.name("conflicts", [one])
+        tally.close()
+    assert path.read_text() == "".join(one.to_json("it") + "\n" for one in named)
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_done(tmp_path: Path) -> None:
