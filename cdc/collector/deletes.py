@@ -39,9 +39,10 @@ What would break step 2, and how it is met:
   every partition when sweeps were too far apart to show each version (`Doubts.swept`): one that came and expired in
   between counts, and where it took the place of a known one that seems to be there still. But not where the counts
   agree, and nothing has gone since everything was last known to be there, nor was a record's life made shorter
-  (`quiet_since`): a known record that expired unseen would have moved the latter, and one that came unseen and is
-  hidden makes N larger than |K|, which only a delete could have made up for. A
-  truncation is a disturbance, at every node by itself, until the last of its records has been removed.
+  (`quiet_since`): one that came unseen and is hidden makes N larger than |K|, which only a delete could have made up
+  for, and a version that took a known one's place is hidden only once the void time that is known has come too. Where
+  one has come the partition is looked at all the same. A truncation is a disturbance, at every node by itself, until
+  the last of its records has been removed.
 - A counter moves when a delete is answered, which with replicas is after the record has gone. So the second reading's
   count must not lie below |K| either (it cannot, where the argument holds). What is left: in one partition a record was
   deleted before `at`, another inserted since the last sweep and deleted again before this one, its answer waits for a

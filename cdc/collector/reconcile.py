@@ -148,6 +148,8 @@ def reconcile(
     if doubts.apart:
         quiet = doubts.sure is not None and after.quiet_since(doubts.sure)
         doubts.hazy |= ~agreeing(before, after, catalogued, source.scope) if quiet else np.True_
+        for catalog in ready.values():  # what nobody made shorter may be over all the same, under another version
+            doubts.hazy[catalog.expired(times.latest()).partition] = True
         doubts.apart = False
     doubtful = ~proven(before, after, catalogued, doubts.hazy, source.scope) & (catalogued >= 0)
     doubted = np.flatnonzero(doubtful)

@@ -21,6 +21,11 @@ pytestmark = pytest.mark.emulator_only
 
 SHORT_LIVED = Program(10.0, 86_400.0, True, 0, (Pass(250), Round(((14, Touch(0, 1)),))))
 """A touch shortens a record's life, which is over before the next sweep, while the server still counts it."""
+REPLACED_AT_ITS_END = Program(
+    0.001, 86_400.0, True, 0,
+    (Pass(10_000), Round(), Pass(1_000), Round(), Pass(6_020), Put(6, 9, 2), Pass(1_930), Round(((5, Pass(1_400)),))),
+)  # fmt: skip
+"""A version takes another's place without shortening its life, and is over when a slow sweep comes to it."""
 TRUNCATED_BACK = Program(0.001, 86_400.0, True, 0, (Put(0, 2, 1), Pass(1_000), Round(((11, Truncate(None, 1)),))))
 """A truncation names an earlier moment than its own, and a version after that is never shown."""
 GONE_THEN_TRUNCATED = Program(
@@ -102,6 +107,7 @@ lengthy = settings(
 @lengthy
 @given(program=programs(calm, dying=False, length=5))
 @example(SHORT_LIVED)
+@example(REPLACED_AT_ITS_END)
 @example(SHOWN_BY_A_CLOCK)
 @example(TRUNCATED_BACK)
 @example(REWRITTEN_THEN_TRUNCATED)
