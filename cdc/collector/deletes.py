@@ -17,8 +17,11 @@ So a partition is *proven* up to `at`, by one request a node before the sweep an
 still between the two readings and its count is that of the catalog after the sweep. Otherwise nothing is concluded from
 its count, and a digest look decides: it names what is gone, and proves the partition up to `at` as well. Not up to the
 look's own beginning: a version that came after the sweep may be what the look shows, and may have gone again before the
-next sweep. Where the look shows another generation or void time than that sweep leaves in the catalog, this is seen to
-have happened, and the partition is not proven at all.
+next sweep. Such a version may even look like the one that is known, created anew in the same generation, while that one
+had gone before `at`. So the look asks apart for what was last written before `at` and for what was written since. What
+was not written since is there as the sweep has left it in the catalog, or sweeps have overlooked it and nothing is
+proven. What was written since is brought by the next sweep, or it has gone again: then the known version ends as if the
+look had not shown it, blind since the deletes that were found before.
 Inserts since the first reading make N smaller than |K| and only cost a look.
 
 Of a *scope* made of whole sets the server counts each set over all partitions, copies included. The same argument then
@@ -218,14 +221,37 @@ def absent(entries: Entries, present: Keys) -> Bool:
     return out
 
 
-def altered(entries: Entries, row: I64, generation: I32, void_time: I64) -> Bool:
-    """Which of the entries a look has shown with another generation or void time; of those kept aside none is known.
-    `row` says where each stands in the look, -1 where it does not, the others what the look has shown there."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a look has shown of n records, by key. `fresh`: written at or after the moment up to which it is to prove
+    deletes."""
+
+    generation: I32
+    void_time: I64
+    fresh: Bool
+
+    def take(self, rows: slice) -> Self:
+        """Some of them."""
+        return type(self)(self.generation[rows], self.void_time[rows], self.fresh[rows])
+
+
+def otherwise(entries: Entries, row: I64, shown: Shown, up_to: int) -> tuple[Bool, Bool]:
+    """Which of the entries a look has shown as other versions: those that were written since the moment `up_to`, which
+    the next sweep brings unless they have gone again; and those that were not, which sweeps have overlooked. Of those
+    kept aside no version is known. `row` says where each stands in what was shown, -1 where it does not.
+
+    Deletes are to be found up to `up_to`. A record that was not written since has not gone and come again since; one
+    that was may have, in the very generation and with the void time that are known. What is catalogued with a LUT from
+    then on began then.
+    """
     known: I64 = np.flatnonzero((row >= 0) & ((entries.set_number & ASIDE) == 0))
     at, had = row[known], entries.take(known)
-    out: Bool = np.zeros(len(row), np.bool_)
-    out[known] = (had.generation != generation[at]) | (had.void_time != void_time[at])
-    return out
+    fresh, late = shown.fresh[at], had.lut >= up_to
+    other = (had.generation != shown.generation[at]) | (had.void_time != shown.void_time[at]) | (fresh != late)
+    rewritten: Bool = np.zeros(len(row), np.bool_)
+    overlooked: Bool = np.zeros(len(row), np.bool_)
+    rewritten[known], overlooked[known] = other & fresh, other & ~fresh
+    return rewritten, overlooked
 
 
 def unknown(entries: Entries, present: Keys) -> Bool:

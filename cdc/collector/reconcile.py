@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from cdc.collector.catalog import Catalog
-from cdc.collector.deletes import Reading, absent, agreeing, altered, cleared, ends_of, proven, unknown
+from cdc.collector.deletes import Reading, Shown, absent, agreeing, cleared, ends_of, otherwise, proven, unknown
 from cdc.collector.entries import ASIDE, Entries, Keys, digests_of, find, key_order, keys_of
 from cdc.collector.publish import Parcel
 from cdc.collector.state import ShardState
@@ -58,8 +58,8 @@ class Doubts:
 
     `hazy[p]`: partition p's count proves nothing until a look has shown as many records; `apart`: sweeps since the
     last reconcile were too far apart to show every version. `suspects`: digests that a look has shown and the catalog
-    did not have, `altered`: what it had of those that were shown with another generation or void time. A sweep that
-    does not bring them has missed them: a node that came back may have brought an older version, and it stands where
+    did not have, `altered`: what it had of those that were shown as other versions. A sweep that does not bring them
+    has missed them: a node that came back may have brought an older version, and it stands where
     the cluster takes the higher generation for the newer one. `last` is the last reading of all, `sure` the one after
     which every record then catalogued has been shown or proven to be there.
     """
@@ -130,9 +130,10 @@ def reconcile(
 
     A record that went before the sweep and came again before the look seems never to have gone. So `sweep`, over all
     the shards once more, follows a look before anything is concluded from it: it brings such a record, blind since the
-    deletes that were found before. A version that came after the first sweep and went again before that one is brought
-    by neither, though the look may have shown its record. So a look proves no more than counts do: what was there when
-    `before` was read. And where it has shown another version than any sweep has brought, it proves nothing. Raises
+    deletes that were found before. What it does not bring has gone once more, though the look may have shown it. So
+    the look tells apart (`deletes.otherwise`) what was not written since `before` was read, and proves no more than
+    counts do: what was there then. What it shows as no sweep has brought it, though it was not written since, sweeps
+    have overlooked: of that partition nothing is proven. Raises
     SourceError, and what `sweep` and `deliver` raise.
     """
     if doubts.last is None or not after.undisturbed_since(doubts.last):
@@ -153,28 +154,29 @@ def reconcile(
         doubts.apart = False
     doubtful = ~proven(before, after, catalogued, doubts.hazy, source.scope) & (catalogued >= 0)
     doubted = np.flatnonzero(doubtful)
-    found = np.full(PARTITIONS, before.at - times.skew_ms, np.int64)
+    up_to = before.at - times.skew_ms
+    found = np.full(PARTITIONS, up_to, np.int64)
     gone: list[Entries] = []
+    anew: list[Entries] = []
     others: list[Entries] = []
     strangers: list[U8] = []
     shown = np.zeros(PARTITIONS, np.int64)
     for part in _portions(doubted, after.counts):
-        seen = source.digests(part.tolist())
-        by_key = key_order(seen.digest)
-        digests = seen.digest[by_key]
+        digests, seen = _shown(source, part, up_to)
         np.add.at(shown, partition_of(digests), 1)
         present = keys_of(digests)
         for catalog in ready.values():
             for entries, there in _known(catalog, part, present):
                 within = present.take(there)
                 row = find(within, entries.key, entries.tail_high, entries.tail_low)
+                rewritten, overlooked = otherwise(entries, row, seen.take(there), up_to)
                 gone.append(entries.take(row < 0))
-                of = by_key[there]
-                others.append(entries.take(altered(entries, row, seen.generation[of], seen.void_time[of])))
+                anew.append(entries.take(rewritten))
+                others.append(entries.take(overlooked))
                 strangers.append(_digests(within, unknown(entries, within)))
     # Kept at once: whatever ends this, a sweep is to bring them.
     doubts.suspects = np.concatenate([doubts.suspects[:0], *strangers])
-    doubts.altered = Entries.concat(others).sort()
+    doubts.altered = Entries.concat([*anew, *others]).sort()
     final = after
     if len(doubted):
         final = read(source, times)
@@ -183,13 +185,14 @@ def reconcile(
         doubts.hazy &= ~cleared(before, after, final, doubtful, shown, source.scope)
     if unrest := final.contradicted_by(times.latest()):
         return Outcome(0, 0, unrest)
+    gone += anew
     if any(map(len, gone)):
         times.measure()  # a clock that was set forward by less than a second may have shown that nowhere
     observed_at = max(catalog.state.seen(times.latest()) for catalog in ready.values())
     if len(doubted):
         sweep()
         gone = [_as_before(Entries.concat(gone).sort(), ready)]
-    doubts.altered = _as_before(doubts.altered, ready)
+    doubts.altered = _as_before(Entries.concat(others).sort(), ready)
     found[doubts.altered.partition] = BEGINNING
     evicting = doubts.sure is not None and final.only_evicted_since(doubts.sure)
     doubts.sure = after
@@ -202,6 +205,18 @@ def reconcile(
             rest[shard] = rest[shard].take(slice(ENDS, None))
     deliver([_parcel(catalog, rest[shard], tell, last=True) for shard, catalog in ready.items()])
     return Outcome(sum(len(c.state.watermark) for c in ready.values()) - len(doubted), len(doubted))
+
+
+def _shown(source: Source, part: I64, up_to: int) -> tuple[U8, Shown]:
+    """What a look at the partitions shows, by key, and which of it was written since `up_to`."""
+    # In this order: what is written in between shows twice, and the later answer holds.
+    old = source.digests(part.tolist(), before_ms=up_to)
+    new = source.digests(part.tolist(), since_ms=up_to)
+    digests = np.concatenate([old.digest, new.digest])
+    rows = key_order(digests)
+    generation = np.concatenate([old.generation, new.generation])
+    void_time = np.concatenate([old.void_time, new.void_time])
+    return digests[rows], Shown(generation[rows], void_time[rows], rows >= len(old))
 
 
 def _as_before(gone: Entries, catalogs: Mapping[int, Catalog]) -> Entries:

@@ -60,6 +60,11 @@ def lut_at_least(ms: int) -> bytes:
     return _call(_GE, LUT, _int(ms * NS_PER_MS))
 
 
+def lut_before(ms: int) -> bytes:
+    """True for records that were updated before a moment (milliseconds since 1970, above 0)."""
+    return _call(_LE, LUT, _int((ms - 1) * NS_PER_MS))
+
+
 def not_after(lut_ms: I64) -> U8:
     """For each of n moments (milliseconds since 1970, not negative) a filter that is true for records updated then or
     before, as the rows of one array, (n, size)."""

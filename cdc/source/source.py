@@ -112,11 +112,13 @@ class Source:
         for part in np.split(asked, np.flatnonzero(np.diff(slices)) + 1):
             yield self.observe(part.tolist(), since_ms, records_per_second=records_per_second)
 
-    def digests(self, partitions: Iterable[int]) -> Projections:
-        """Digest, generation and void time of every record of the partitions; a record may come twice. Raises what
-        `wire.query.query` raises, CodecError, and ProtocolError where a record's answer cannot be read: left out it
-        would pass for deleted."""
-        return _whole(codec.digests(self._query(list(partitions), bins=False)))
+    def digests(
+        self, partitions: Iterable[int], *, since_ms: int | None = None, before_ms: int | None = None
+    ) -> Projections:
+        """Digest, generation and void time of every record of the partitions, or of those with a LUT at or after
+        `since_ms`, or before `before_ms`; a record may come twice. Raises what `wire.query.query` raises, CodecError,
+        and ProtocolError where a record's answer cannot be read: left out it would pass for deleted."""
+        return _whole(codec.digests(self._query(list(partitions), since_ms, before_ms=before_ms, bins=False)))
 
     def threads_a_query(self) -> int:
         """Threads that a node gives to one query at the most: `single-query-threads`, the highest of the nodes'.
@@ -165,18 +167,20 @@ class Source:
         partitions: list[int],
         since_ms: int | None = None,
         *,
+        before_ms: int | None = None,
         project: bytes | None = None,
         bins: bool = True,
         records_per_second: int = 0,
     ) -> Iterator[U8]:
         """Frames with every record in scope of the partitions."""
         since = None if since_ms is None else expressions.lut_at_least(since_ms)
+        times = expressions.both(since, None if before_ms is None else expressions.lut_before(before_ms))
         # Every connection keeps several of a server's threads busy. A sweep comes each second and finds little: those
         # whom the namespace serves feel a second connection more than the sweep does.
         connections = self.connections if since_ms is None else 1
         for part in self.parts:
             yield from query(
-                self.cluster, self.namespace, partitions, filter=expressions.both(since, part.filter), project=project,
+                self.cluster, self.namespace, partitions, filter=expressions.both(times, part.filter), project=project,
                 bins=bins, set_name=part.set_name, records_per_second=records_per_second,
                 connections=connections,
             )  # fmt: skip

@@ -192,6 +192,8 @@ def test_a_filter_on_the_last_update_time_is_a_lower_bound(
     for bound in (int(luts.min()), int(np.median(luts)), int(luts.max()), int(luts.max()) + 1):
         frames = query(cluster, namespace, range(PARTITIONS), set_name=set_name, filter=expressions.lut_at_least(bound))
         assert messages(frames).keys() == {d for d, lut in zip(stored, luts, strict=True) if lut >= bound}
+        frames = query(cluster, namespace, range(PARTITIONS), set_name=set_name, filter=expressions.lut_before(bound))
+        assert messages(frames).keys() == {d for d, lut in zip(stored, luts, strict=True) if lut < bound}
 
 
 @pytest.mark.parametrize(
@@ -199,6 +201,7 @@ def test_a_filter_on_the_last_update_time_is_a_lower_bound(
     [
         (expressions.lut_at_least(0), exp.GE(exp.LastUpdateTime(), 0)),
         (expressions.lut_at_least(1_795_000_000_123), exp.GE(exp.LastUpdateTime(), 1_795_000_000_123_000_000)),
+        (expressions.lut_before(1_795_000_000_123), exp.LE(exp.LastUpdateTime(), 1_795_000_000_122_000_000)),
         (expressions.LUT, exp.LastUpdateTime()),
         (expressions.TELLS_TIME, exp.GE(exp.SinceUpdateTime(), 1)),
         (expressions.NODE_NOW, exp.Add(exp.Div(exp.LastUpdateTime(), 1_000_000), exp.SinceUpdateTime())),

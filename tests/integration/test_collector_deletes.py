@@ -19,13 +19,15 @@ from tests.fixtures.collecting import Scene
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What is asked of the nodes from now on: partitions of digest looks, names of commands."""
+    """What is asked of the nodes from now on: partitions of digest looks, by the first of their two questions; names of
+    commands."""
     seen: list[Any] = []
     digests, ask = Source.digests, Cluster.ask
 
-    def look(source: Source, partitions: Any) -> Any:
-        seen.append(sorted(partitions))
-        return digests(source, seen[-1])
+    def look(source: Source, partitions: Any, **when: Any) -> Any:
+        if "since_ms" not in when:
+            seen.append(sorted(partitions))
+        return digests(source, partitions, **when)
 
     def told(cluster: Cluster, node: Any, *commands: str) -> Any:
         seen.append(commands)

@@ -41,6 +41,11 @@ AWAY_AND_BACK = Program(
     (Pass(1_000), Delete(0), Pass(1_000), Round(((11, Put(0, 5)), (14, Put(0, 5)), (17, Put(0, 5))))),
 )  # fmt: skip
 """A record that went before a sweep comes again between the sweep and the look at digests."""
+AWAY_AND_BACK_FOR_A_MOMENT = Program(
+    0.001, 86_400.0, True, 1_000,
+    (Pass(1_000), Delete(0), Pass(1_000), Round(((28, Put(0, 7)), (35, Delete(0))))),
+)  # fmt: skip
+"""It comes again, in the generation that is known, when the look shows it, and goes before the sweep that follows."""
 SET_FORWARD = Program(10.0, 86_400.0, True, 0, (Pass(100), Round(((7, StepClock(0, 60_000)),))))
 """A clock that is set forward in the middle of a round hides records whose void times lie ahead."""
 BACK = StepClock(0, -60_000), StepClock(1, -60_000)
@@ -112,6 +117,7 @@ lengthy = settings(
 @example(TRUNCATED_BACK)
 @example(REWRITTEN_THEN_TRUNCATED)
 @example(AWAY_AND_BACK)
+@example(AWAY_AND_BACK_FOR_A_MOMENT)
 def test_what_is_called_exact_is_so_and_a_quiet_record_is_exact(tmp_path_factory: Any, program: Program) -> None:
     check(program, tmp_path_factory.getbasetemp(), calm=True)
 

@@ -179,21 +179,39 @@ def found(place: Place, key: int) -> int:
     return int(place.delivered[-1].state.reconciled[PLACES[key][0]]) - BEGINS
 
 
-@pytest.mark.parametrize("change", [Put(0, 5), Touch(0, 20)])
-def test_a_look_proves_nothing_of_a_version_that_no_sweep_brings(place: Place, change: Step) -> None:
+@pytest.mark.parametrize("changes", [(Put(0, 5),), (Touch(0, 20),), (Delete(0), Put(0, 5))])
+def test_a_version_that_no_sweep_brings_does_not_prolong_the_one_before_it(
+    place: Place, changes: tuple[Step, ...]
+) -> None:
     """It came after one sweep and went before the other: what is catalogued was over when the look showed it."""
-    doubts = went_unseen(place, change, Pass(5_000))
-    assert told(place) == []
-    assert found(place, 0) == 700
-    assert found(place, 2) == 1_000 - ERROR_MS - SKEW_MS
-    assert missed({0: place.catalog}, doubts).tolist() == [PLACES[0][0]]
+    doubts = went_unseen(place, *changes, Pass(5_000))
+    assert told(place) == [(0, Op.DELETE, 700, 6_000 + ERROR_MS)]
+    assert found(place, 0) == found(place, 2) == 1_000 - ERROR_MS - SKEW_MS
+    assert missed({0: place.catalog}, doubts).tolist() == []
 
 
-def test_a_look_proves_no_more_than_the_counts_before_the_sweep(place: Place) -> None:
-    """What it shows may have come after the sweep with the generation that is catalogued, and go before the next."""
-    went_unseen(place, Delete(0), Put(0, 5), Pass(5_000))
+def test_a_record_that_went_and_came_again_in_the_same_generation_was_away_though_a_look_has_shown_it(
+    place: Place,
+) -> None:
+    """It went long before the sweep, came again after it, and went again before the next one."""
+    Delete(0).happen(place.world)
+    place.world.note()
+    Pass(3_000).happen(place.world)
+    went_unseen(place, Put(0, 5))
+    assert told(place) == [(0, Op.DELETE, 700, 4_000 + ERROR_MS)]
+
+
+@pytest.mark.parametrize("known", [{"generation": 2}, {"lut": BEGINS + 900}, {"void_time": BEGINS + 90_000}])
+def test_a_look_proves_nothing_of_a_version_that_sweeps_have_overlooked(place: Place, known: dict[str, int]) -> None:
+    """It was written before what is to be proven, so no sweep to come brings it."""
+    place.know(2, **known)
+    times, doubts = place.times(), Doubts.begin()
+    before, after = read(place.source, times), read(place.source, times)
+    place.decide(before, after, doubts, times, lambda: None)
     assert told(place) == []
-    assert found(place, 0) < 1_000
+    assert found(place, 2) == 700
+    assert found(place, 0) == 1_000 - ERROR_MS - SKEW_MS
+    assert missed({0: place.catalog}, doubts).tolist() == [PLACES[2][0]]
 
 
 def test_what_a_look_has_shown_is_read_though_the_sweep_after_it_fails(place: Place) -> None:
