@@ -38,7 +38,7 @@ from cdc.topics.progress import Kind
 LOOK_RECORDS = 1_000_000
 """About so many digests are asked for at a time."""
 ENDS = 200_000
-"""Ends of a shard that one transaction tells of at the most: a truncation may end millions at once."""
+"""Ends that one transaction tells of at the most, of all shards: a truncation may end millions at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +199,16 @@ def reconcile(
     all_gone = Entries.concat(gone).sort()
     tell = Telling(found, final, observed_at, before.at, evicting)
     rest = {shard: _ends(c, all_gone, doubts, tell) for shard, c in ready.items()}
+    lasts: list[Parcel] = []
     for shard, catalog in ready.items():
         while len(rest[shard]) > ENDS:
             deliver([_parcel(catalog, rest[shard].take(slice(ENDS)), tell, last=False)])
             rest[shard] = rest[shard].take(slice(ENDS, None))
-    deliver([_parcel(catalog, rest[shard], tell, last=True) for shard, catalog in ready.items()])
+        if sum(len(parcel.columns) for parcel in lasts) + len(rest[shard]) > ENDS:
+            deliver(lasts)
+            lasts = []
+        lasts.append(_parcel(catalog, rest[shard], tell, last=True))
+    deliver(lasts)
     return Outcome(sum(len(c.state.watermark) for c in ready.values()) - len(doubted), len(doubted))
 
 

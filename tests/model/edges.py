@@ -369,7 +369,8 @@ def bodies_of(encoded: list[bytes]) -> Bodies:
 
 
 def patched(monkeypatch: Any, world: World, log: Log, points: Points, sleep: Callable[[float], None], few: int) -> None:
-    """Put these edges, and the world's time, under a collector. Up to `few` LUTs are read by their digests."""
+    """Put these edges, and the world's time, under a collector. Up to `few` LUTs are read by their digests; where there
+    are any, each end is told in a transaction of its own."""
 
     def ends(settings: Any, topic: str, shards: Iterable[int], **asked: bool) -> dict[int, int]:
         if asked.get("earliest"):
@@ -386,6 +387,7 @@ def patched(monkeypatch: Any, world: World, log: Log, points: Points, sleep: Cal
             monotonic=lambda: world.now / 1000, perf_counter=lambda: world.now / 1000, sleep=sleep
         ),
         "ThreadPoolExecutor": Inline,
+        "ENDS": 1 if few else 200_000,
         "Membership": lambda *_: MemoryMembership(log),
         "Publisher": lambda *_: MemoryPublisher(log),
         "Cluster": lambda *_: DirectCluster(world, points),

@@ -264,6 +264,31 @@ def test_many_ends_are_told_in_parts_and_prove_nothing_before_the_last(
     assert sorted(ended) == [0, 1, 2, 3, 4]
 
 
+def test_the_ends_of_all_shards_together_are_told_in_transactions_of_bounded_size(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdc.collector.reconcile.ENDS", 3)
+    catalogs = {
+        shard: Catalog.begin(tmp_path / f"{shard} of 4", ShardState.begin(shard, 4, BEGINS)) for shard in range(4)
+    }
+    for shard, catalog in catalogs.items():
+        one = replace(place, catalog=catalog)
+        one.swept_until(BEGINS + 700)
+        for key in (key for key, (partition, _) in enumerate(PLACES) if partition // 1024 == shard):
+            one.know(key)
+            Delete(key).happen(place.world)
+    place.world.note()
+    transactions: list[list[Parcel]] = []
+    times = place.times()
+    before, after = read(place.source, times), read(place.source, times)
+    reconcile(place.source, catalogs, before, after, Doubts.begin(), times, lambda: None, transactions.append)
+    assert [[(p.state.shard, len(p.columns), p.complete) for p in parcels] for parcels in transactions] == [
+        [(0, 3, True)], [(1, 3, True)], [(2, 1, True), (3, 1, True)],
+    ]  # fmt: skip
+    for catalog in catalogs.values():
+        catalog.close()
+
+
 def set_back(place: Place, ms: int) -> Times:
     """All clocks are set back, and measured anew."""
     for node in range(2):
