@@ -212,8 +212,6 @@ def test_what_the_client_refuses_for_an_earlier_message_is_told_by_that_message_
     ):
         with pytest.raises(TopicMismatch, match="MSG_SIZE_TOO_LARGE"):
             late(step)
-    publish(publisher, 0, 2, b"seen")
-    assert committed(kafka_settings, topics, 1) == [b"seen"]
 
 
 def test_a_failed_message_keeps_the_transaction_from_committing_though_nobody_asked_for_its_report(
