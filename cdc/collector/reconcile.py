@@ -59,9 +59,9 @@ class Doubts:
     `hazy[p]`: partition p's count proves nothing until a look has shown as many records; `apart`: sweeps since the
     last reconcile were too far apart to show every version. `suspects`: digests that a look has shown and the catalog
     did not have, `altered`: what it had of those that were shown as other versions. A sweep that does not bring them
-    has missed them: a node that came back may have brought an older version, and it stands where
-    the cluster takes the higher generation for the newer one. `last` is the last reading of all, `sure` the one after
-    which every record then catalogued has been shown or proven to be there.
+    has missed them: a node that came back may have brought an older version, and it stands where the cluster takes the
+    higher generation for the newer one. `last` is the last reading of all, `sure` the one after which every record then
+    catalogued has been shown or proven to be there.
     """
 
     hazy: Bool
@@ -133,8 +133,7 @@ def reconcile(
     deletes that were found before. What it does not bring has gone once more, though the look may have shown it. So
     the look tells apart (`deletes.otherwise`) what was not written since `before` was read, and proves no more than
     counts do: what was there then. What it shows as no sweep has brought it, though it was not written since, sweeps
-    have overlooked: of that partition nothing is proven. Raises
-    SourceError, and what `sweep` and `deliver` raise.
+    have overlooked: of that partition nothing is proven. Raises SourceError, and what `sweep` and `deliver` raise.
     """
     if doubts.last is None or not after.undisturbed_since(doubts.last):
         doubts.hazy[:], doubts.sure = True, None
