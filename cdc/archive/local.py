@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -57,7 +58,7 @@ class LocalStore:
         # of processes are no names: in containers every process is number 1, and meets what the one before it left.
         draft = target.with_name(f"{target.name}#{secrets.randbits(63)}")
         with self._told(name):
-            _make_directories(target.parent, self._lasting)
+            _make_directories(target.parent, self._lasting, below=self._path)
             if target.exists():
                 return False
             try:
@@ -133,10 +134,16 @@ class LocalStore:
         Where the directory went, no object is missing; and to make it again would begin an empty archive below the
         place of a disk that was unmounted.
         """
+        gone = StoreUnreachable(f"{name}: the directory {self._path} is gone")
         if not self._path.exists():
-            raise StoreUnreachable(f"{name}: the directory {self._path} is gone")
-        with _told(name):
-            yield
+            raise gone
+        try:
+            with _told(name):
+                yield
+        except ArchiveError as error:
+            if not self._path.exists():
+                raise gone from error
+            raise
 
 
 @contextlib.contextmanager
@@ -163,13 +170,15 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _make_directories(path: Path, lasting: bool) -> None:
-    missing = [p for p in (path, *path.parents) if not p.exists()]
+def _make_directories(path: Path, lasting: bool, below: Path | None = None) -> None:
+    """Make what is missing of the path. What `below` names must be there: FileNotFoundError if it goes meanwhile."""
+    within = (p for p in (path, *path.parents) if below is None or below in p.parents)
+    missing = [p for p in within if not p.exists()]
     for directory in reversed(missing):
         directory.mkdir(mode=0o700, exist_ok=True)
         if lasting:
             _sync_directory(directory.parent)
-    if not path.is_dir():
+    if not stat.S_ISDIR(path.stat().st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 
 

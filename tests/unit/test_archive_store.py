@@ -4,6 +4,8 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,32 @@ def test_a_directory_that_went_is_not_made_again_and_misses_no_object(store: Loc
     assert not (tmp_path / "archive").exists()
     (tmp_path / "away").rename(tmp_path / "archive")
     assert store.get("a/x") == b"1"
+
+
+def test_a_directory_that_goes_in_the_middle_of_a_write_is_not_made_again_either(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "archive", create=True, lasting=False)
+    over = threading.Event()
+
+    def move() -> None:
+        while not over.is_set():
+            (tmp_path / "archive").rename(tmp_path / "away")
+            (tmp_path / "away").rename(tmp_path / "archive")  # fails where an archive was begun in its place
+
+    written, errors = [], set()
+    with ThreadPoolExecutor(1) as pool:
+        moving = pool.submit(move)
+        try:
+            for i in range(500):
+                try:
+                    store.put(f"a/{i}/b/c", b"1")
+                    written.append(i)
+                except (StoreUnreachable, ObjectMissing) as error:
+                    errors.add(type(error))
+        finally:
+            over.set()
+        moving.result()
+    assert StoreUnreachable in errors
+    assert [i for i in range(500) if store.exists(f"a/{i}/b/c")] == written
 
 
 def test_a_file_where_a_directory_should_be_is_one_clear_line(tmp_path: Path) -> None:
