@@ -118,9 +118,10 @@ def expected(part: Slice, now: int, *, rewind: bool, overwrite: bool = False) ->
     return made, told
 
 
-def right(wanted: Expected, found: Found, now: int) -> Bool:
-    """Which records are as they should be. What has expired by `now`, or is about to, need not be there."""
-    in_time = same_expiry(wanted.void_time, found.void_time) | ~wanted.timed
+def right(wanted: Expected, found: Found, now: int, late_ms: int = 0) -> Bool:
+    """Which records are as they should be. What has expired by `now`, or is about to, need not be there; what was
+    written may expire `late_ms` later."""
+    in_time = same_expiry(wanted.void_time, found.void_time, late_ms) | ~wanted.timed
     as_it_was = found.there & (wanted.checksum == found.checksum) & in_time
     due = (wanted.void_time != NEVER) & (wanted.void_time <= now + EXPIRY_ERROR_MS)
     return np.asarray(np.where(wanted.there, as_it_was | (due & ~found.there), ~found.some))

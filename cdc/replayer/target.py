@@ -1,7 +1,7 @@
 """Where a restore writes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 import numpy as np
@@ -22,18 +22,33 @@ EXPIRY_ERROR_MS = 2000
 """A TTL counts whole seconds from the node's time when the write arrives, which is known to about a second."""
 
 
-def same_expiry(left: I64, right: I64) -> Bool:
-    """Which void times are the same, as well as a restore can write them."""
-    return np.asarray(((left == NEVER) == (right == NEVER)) & (np.abs(left - right) <= EXPIRY_ERROR_MS))
+def same_expiry(wanted: I64, found: I64, late_ms: int = 0) -> Bool:
+    """Which void times are the same, as well as a restore can write them whose batches were `late_ms` late."""
+    late = found - wanted
+    in_time = (late >= -EXPIRY_ERROR_MS) & (late <= EXPIRY_ERROR_MS + late_ms)
+    return np.asarray(((wanted == NEVER) == (found == NEVER)) & (in_time | (wanted == NEVER)))
+
+
+@dataclass(slots=True)
+class Delay:
+    """How long the slowest batch took from its encoding to its answer: by so much a TTL may have been counted late."""
+
+    most_ms: int = 0
+
+    def took(self, seconds: float) -> None:
+        """So long a batch took."""
+        self.most_ms = max(self.most_ms, round(seconds * 1000))
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A namespace of a cluster. `now` is the time of its nodes, in milliseconds, by which TTLs are reckoned."""
+    """A namespace of a cluster. `now` is the time of its nodes, in milliseconds, by which TTLs are reckoned; `delay`
+    that of the batches written through it."""
 
     source: Source
     settings: ReplayerSettings
     now: Clock
+    delay: Delay = field(default_factory=Delay, kw_only=True)
 
     @classmethod
     def of(cls, source: Source, settings: ReplayerSettings, clock: Clock = wall_clock) -> "Target":
@@ -95,5 +110,5 @@ class Target:
         settings = self.settings
         return write(
             self.source.cluster, self.namespace, digests, encode, connections=settings.connections,
-            batch_records=settings.batch_records, batch_bytes=settings.batch_bytes,
+            batch_records=settings.batch_records, batch_bytes=settings.batch_bytes, took=self.delay.took,
         )  # fmt: skip

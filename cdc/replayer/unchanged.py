@@ -96,7 +96,7 @@ def _slice(observed: Observed, restored: Target, at: int) -> _Found:
     place = row[known]
     alike = np.zeros(len(live), np.bool_)
     alike[known] = (live.checksum[known] == there.checksum[place]) & same_expiry(
-        live.void_time[known], there.void_time[place]
+        live.void_time[known], there.void_time[place], restored.delay.most_ms
     )
     # What is about to expire may have been so before it was restored.
     due = (live.void_time != NEVER) & (live.void_time <= restored.now() + EXPIRY_ERROR_MS)

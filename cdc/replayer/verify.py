@@ -240,7 +240,7 @@ class _Work:
     # Judging
 
     def _judged(self, shard: ShardPlan | None, wanted: Expected, there: Found, source: U8) -> Verification:
-        fine = right(wanted, there, self.target.now())
+        fine = right(wanted, there, self.target.now(), self.target.delay.most_ms)
         wrong = np.flatnonzero(~fine)
         verdicts = self._verdicts(wanted.take(wrong), there.there[wrong], source[wrong])
         self._name(shard, source[wrong], verdicts)

@@ -191,7 +191,7 @@ class Writer:
         there, checksum, void_time = self._there(part, which, part.states.held)
         same = checksum == columns.checksum[rows]
         if not part.bins:
-            same &= same_expiry(void_time, columns.void_time[rows])
+            same &= same_expiry(columns.void_time[rows], void_time, self.target.delay.most_ms)
         return np.asarray(there & same)
 
     def _there(self, part: Slice, which: I64, rows: I64) -> tuple[Bool, U64, I64]:

@@ -70,6 +70,7 @@ def write(
     batch_records: int = 500,
     batch_bytes: int = 1 << 20,
     retries: int = RETRIES,
+    took: Callable[[float], None] = lambda seconds: None,
 ) -> I32:
     """Send every row's write to its master; the final result code of each row.
 
@@ -77,9 +78,10 @@ def write(
     rows of one batch (field 41 after its 5-byte head), where a row's index is its place in `rows`, from 0; it is called
     in several threads at once. What can be retried is (RETRIED, lost connections), so a write may be applied twice: it
     has to be one that may, and a remove that was answered late ends as NOT_FOUND. A batch above `batch_bytes` is
-    halved. Raises NamespaceUnknown, ClusterUnreachable, LoginRefused, ProtocolError.
+    halved. `took` is told, in those threads, the seconds from each batch's encoding to the last of its answers. Raises
+    NamespaceUnknown, ClusterUnreachable, LoginRefused, ProtocolError.
     """
-    work = _Work(cluster, namespace, digests, encode, connections, batch_records, batch_bytes, retries)
+    work = _Work(cluster, namespace, digests, encode, connections, batch_records, batch_bytes, retries, took)
     for _ in _rounds(work, frames=False):
         raise AssertionError("a write yields nothing")
     return work.answers.result
@@ -136,12 +138,13 @@ class _Work:
         batch_records: int,
         batch_bytes: int,
         retries: int,
+        took: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         if digests.ndim != 2 or digests.shape[1] != DIGEST_SIZE:
             raise ValueError(f"digests of shape {digests.shape}, not (n, {DIGEST_SIZE})")
         self.cluster, self.namespace, self.encode = cluster, namespace, encode
         self.connections, self.batch_records, self.batch_bytes = connections, batch_records, batch_bytes
-        self.retries = retries
+        self.retries, self.took = retries, took
         self.partitions = partition_of(digests)
         self.answers = Answers.none(len(digests))
         self.lock = threading.Lock()
@@ -197,6 +200,7 @@ def _serve(work: _Work, flow: Flow[tuple[I64, Frame]], node: Node, chunks: deque
                     rows = chunks.popleft()
                 except IndexError:
                     return
+                began = time.monotonic()
                 data = work.encode(rows)
                 if len(data) > work.batch_bytes and len(rows) > 1:
                     half = len(rows) // 2
@@ -217,6 +221,7 @@ def _serve(work: _Work, flow: Flow[tuple[I64, Frame]], node: Node, chunks: deque
                             flow.give((rows, frame), len(frame))
                 finally:
                     _note(work, rows, got, result)
+                    work.took(time.monotonic() - began)
                 if result in SESSION_OVER:
                     work.cluster.session_expired(node)
                     raise ConnectionLost("the session has expired")

@@ -19,12 +19,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from cdc import codec
 from cdc.config import AerospikeSettings, TlsSettings
 from cdc.embedded.aerospike import Emulator
 from cdc.errors import ClusterUnreachable, LoginRefused
-from cdc.model import PARTITIONS
+from cdc.model import DIGEST_SIZE, PARTITIONS
 from cdc.wire import Cluster
 from cdc.wire import messages as m
+from cdc.wire.batch import write
 from cdc.wire.query import query
 
 Client = Any
@@ -239,6 +241,18 @@ def test_a_slow_node_is_slow() -> None:
         started = time.monotonic()
         assert ask(emulator.hosts[0], "status") == "ok"
         assert time.monotonic() - started >= 0.3
+
+
+def test_a_write_is_told_how_long_each_of_its_batches_waited_for_a_slow_node() -> None:
+    with Emulator() as emulator, Cluster(settings_for(emulator)) as cluster:
+        digests, took = np.arange(60, dtype=np.uint8).reshape(3, DIGEST_SIZE), list[float]()
+        emulator.nodes[0].faults.delay_s = 0.3
+        write(
+            cluster, "test", digests, lambda rows: codec.batch_removes(digests[rows], b"test"), batch_records=1,
+            took=took.append,
+        )  # fmt: skip
+        assert len(took) == 3
+        assert min(took) >= 0.3
 
 
 def test_logins_work_for_the_official_client_and_for_ours_and_wrong_passwords_for_neither() -> None:

@@ -77,6 +77,17 @@ def test_a_record_is_right_as_it_was_meant_to_be(wanted: Expected, found: Found,
     assert right(wanted, found, NOW).tolist() == [fine]
 
 
+def test_what_a_slow_target_was_late_to_write_may_expire_as_much_later_and_no_earlier() -> None:
+    wanted = one(void_time=NOW + 9000)
+    for void_time, late_ms, fine in (
+        (13_000, 2_000, True),
+        (13_001, 2_000, False),
+        (6_999, 2_000, False),
+        (0, 2_000, False),
+    ):
+        assert right(wanted, there(void_time=NOW + void_time if void_time else 0), NOW, late_ms).tolist() == [fine]
+
+
 @pytest.mark.parametrize(
     ("wrong", "lut", "generation", "expected"),
     [
