@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from functools import partial
 from threading import Event
 from types import TracebackType
@@ -220,17 +219,19 @@ class Collector:
         if reconciling:
             session.look_at_metadata()
         began = time.monotonic()
-        before = read_before(session.source, session.times) if reconciling else None
+        brief = session.doubts.calm
+        before = read_before(session.source, session.times, brief=brief) if reconciling else None
         # What nodes say after the sweep they are asked while Kafka takes in what it brought.
-        look = self._sweep_all(partial(read, session.source, session.times) if reconciling else None)
+        look = self._sweep_all(partial(read, session.source, session.times, brief=brief) if reconciling else None)
         session.sparing.swept(look.records)
         self._rate = look.size / max(self._own.sweep_every_s, time.monotonic() - began)
         overlooked = missed(session.catalogs, session.doubts)
         if len(overlooked):
+            look.release(session)
             self.stats.note(f"no sweep has brought a record of {len(overlooked)} partitions: they are read in full")
             self._finish(self._full_look(Kind.AUDIT, overlooked.tolist(), rests=False))
-        if before is not None and look.said is not None:
-            self._reconcile(before, look.said, began)
+        if before is not None:
+            self._reconcile(before, look, began)
         self.stats.stands(session.catalogs)
 
     def _sweep_all(self, afterwards: Callable[[], Reading] | None = None) -> Look:
@@ -241,26 +242,36 @@ class Collector:
         self._finish(look)
         return look
 
-    def _reconcile(self, before: Reading, after: Future[Reading], began: float) -> None:
-        """Find what was deleted until `before` was read, at `began`. While the cluster is restless nothing is found,
-        and every sweep tries again."""
+    def _reconcile(self, before: Reading, look: Look, began: float) -> None:
+        """Find what was deleted until `before` was read, at `began`; `look` is the sweep since. While the cluster is
+        restless nothing is found, and every sweep tries again."""
         session, looked = self._session, time.monotonic()
-        outcome = reconcile(
-            session.source, session.catalogs, before, after.result(), session.doubts, session.times,
-            lambda: session.sparing.swept(self._sweep_all().records), self._deliver_ends,
-        )  # fmt: skip
+        if look.said is None:
+            raise ValueError("the nodes were not asked after the sweep")
+        try:
+            outcome = reconcile(
+                session.source, session.catalogs, before, look.said.result(), session.doubts, session.times,
+                lambda: session.sparing.swept(self._sweep_all().records), partial(self._deliver_ends, look), look.held,
+            )  # fmt: skip
+        finally:
+            look.release(session)
         if not outcome.unrest:
             self.stats.looked(Kind.RECONCILE, time.monotonic() - looked)
             self._tell_unrest("")
             # The next one ends, not begins, when this one's deletes are due: even if it takes a look.
             every, took = self._own.reconcile_every_s, time.monotonic() - began
             self._look_took = took if outcome.looked else max(took, self._look_took)
-            self._reconcile_due = began + max(every / 2, every - self._look_took)
+            # By totals alone it is found, at the cost of this one, that something went.
+            more = took if session.doubts.calm else 0.0
+            self._reconcile_due = began + max(every / 2, every - self._look_took - more)
         elif time.monotonic() > self._reconcile_due + self._own.reconcile_every_s:
             self._tell_unrest(outcome.unrest)
 
-    def _deliver_ends(self, parcels: list[Parcel]) -> None:
-        self._session.deliver(parcels)
+    def _deliver_ends(self, look: Look, parcels: list[Parcel]) -> None:
+        if look.held:
+            look.release(self._session, parcels)
+        else:
+            self._session.deliver(parcels)
         self._session.still()  # of many ends this is one part
 
     def _tell_unrest(self, why: str) -> None:

@@ -32,6 +32,11 @@ does not hold exactly that many objects for each record of a master, or holds to
 nothing. What is inserted meanwhile may be counted at some copies only, which makes N smaller: that costs a look. What a
 filter lets through cannot be counted, nor a part of the shards: there a look decides each time.
 
+So it is done for a whole namespace as well where the last reconcile found nothing, and its sweep had brought nothing:
+counting each of 4096 partitions costs a server as much as a query of a few hundred thousand records, its total costs
+nothing. Such *brief* readings prove everything or nothing: where the totals differ, or do not tell, or a partition is
+hazy, all begins anew at once with the partitions' counts and another sweep.
+
 What would break step 2, and how it is met:
 - A record came without a LUT that the sweep asks for: after migration, a restart, a truncation undone, or a break in
   our own observation. Then (`undisturbed_since` does not hold) every partition is looked at. A restart shows by the
@@ -87,7 +92,8 @@ SECOND_MS: Final = 1_000
 class Reading:
     """The cluster at one moment. `at` (milliseconds, nodes' time) lies before the first answer; all answers came
     between `asked_s` and `answered_s` (monotonic seconds). `counts` are the records of each of the 4096 partitions,
-    `settled` says that none migrates. `counted` is what nodes said once all of `nodes` had been read."""
+    `settled` says that none migrates. `counted` is what nodes said once all of `nodes` had been read. A brief reading
+    has no counts, and tells of all partitions as one."""
 
     at: int
     asked_s: float
@@ -96,6 +102,11 @@ class Reading:
     counts: I64
     settled: bool
     counted: tuple[NodeStanding, ...] = ()
+
+    @property
+    def brief(self) -> bool:
+        """Whether no partition's records were counted."""
+        return not len(self.counts)
 
     @property
     def truncated_at(self) -> int:
@@ -188,17 +199,20 @@ def proven(before: Reading, after: Reading, catalogued: I64, hazy: Bool, scope: 
     """Which partitions are proven up to `before.at`, (4096,). `catalogued` are the catalog's counts of them after a
     sweep that began after `before` was read (-1 for those of another worker); `after` was read after that sweep."""
     none: Bool = np.zeros(len(catalogued), np.bool_)
-    if not after.nothing_gone_since(before) or not (scope.everything or not np.any(hazy)):
+    as_one = before.brief or not scope.everything
+    if not after.nothing_gone_since(before) or (as_one and np.any(hazy)):
         return none
     return agreeing(before, after, catalogued, scope) & ~hazy
 
 
 def agreeing(before: Reading, after: Reading, catalogued: I64, scope: Scope) -> Bool:
-    """Of which partitions counts and catalog agree, (4096,); of a scope of sets all do or none. See `proven`."""
-    if scope.everything:
+    """Of which partitions counts and catalog agree, (4096,); by brief readings, and of a scope of sets, all do or none.
+    See `proven`."""
+    if scope.everything and not before.brief:
         out: Bool = (before.counts == catalogued) & (after.counts >= catalogued)
         return out
-    same = bool((catalogued >= 0).all()) and before.records_in(scope) == int(catalogued.sum())
+    known, still = int(catalogued.sum()), after.records_in(scope)
+    same = bool((catalogued >= 0).all()) and before.records_in(scope) == known and still is not None and still >= known
     return np.full(len(catalogued), same, np.bool_)
 
 

@@ -5,7 +5,7 @@ writing then overlap. A piece that was read but not published does not count.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cdc.collector.pace import Pace
+from cdc.collector.publish import Parcel
 from cdc.collector.session import Session
 from cdc.collector.sweep import Piece, lower_bound, parcels
 from cdc.model import I64, PARTITIONS
@@ -24,7 +25,8 @@ class Look:
     """What is left of a look: `remaining` partitions, ascending. `size` counts the bytes of contents that it has
     brought, and `records` the records. One that `rests` spares the source between its pieces: the next is `due` at a
     moment of `time.monotonic`. `afterwards` is asked, by the thread beside, once everything was read: what it has to
-    say is `said`."""
+    say is `said`. A sweep whose last piece brings nothing then holds that piece's parcels back (`held`): who decides by
+    what was said `release`s them, or what stands for them, and only then the sweep is over."""
 
     kind: Kind
     remaining: I64
@@ -35,6 +37,7 @@ class Look:
     due: float = 0.0
     afterwards: Callable[[], Any] | None = None
     said: Future[Any] | None = None
+    held: tuple[Parcel, ...] = ()
     _began: float = field(default_factory=time.monotonic)
     _started_at: int = 0
     _ahead: Future[Piece] | None = None
@@ -60,14 +63,30 @@ class Look:
         self._ahead = session.beside.submit(self._read, session, self._next(left)) if ahead else None
         if not len(left) and self.afterwards is not None:
             self.said = session.beside.submit(self.afterwards)
-        session.deliver(parcels(piece, session.catalogs, session.allowance, session.stats))
+        made = parcels(piece, session.catalogs, session.allowance, session.stats)
+        if not len(left) and self.kind == Kind.SWEEP:
+            session.doubts.swept(session.swept_at, piece.observed_at)
+        hold = self.said is not None and all(parcel.empty for parcel in made)
+        if not hold:
+            session.deliver(made)
         self.remaining, self.size, self.records = left, self.size + size, self.records + len(piece.observed)
-        if not len(left):
-            if self.kind == Kind.SWEEP:
-                session.doubts.swept(session.swept_at, piece.observed_at)
-                session.swept_at = self._started_at
-            session.stats.looked(self.kind, time.monotonic() - self._began)
+        if hold:
+            self.held = tuple(made)
+        elif not len(left):
+            self._over(session)
         return bool(len(left))
+
+    def release(self, session: Session, instead: Sequence[Parcel] = ()) -> None:
+        """Deliver what is held back, or what stands for it. Raises KafkaError and CatalogError: it is not held then."""
+        held, self.held = self.held, ()
+        if held:
+            session.deliver(list(instead or held))
+            self._over(session)
+
+    def _over(self, session: Session) -> None:
+        if self.kind == Kind.SWEEP:
+            session.swept_at = self._started_at
+        session.stats.looked(self.kind, time.monotonic() - self._began)
 
     def _next(self, left: I64) -> I64:
         return left[: self.pace.partitions]

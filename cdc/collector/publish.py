@@ -43,6 +43,11 @@ class Parcel:
     observed_at: int
     unobserved_since: int
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing but the state is told."""
+        return not (len(self.columns) or self.asides or len(self.put) or len(self.out))
+
 
 def deliver(
     publisher: Publisher,

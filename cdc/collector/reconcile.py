@@ -6,7 +6,7 @@ why, is argued in `deletes`.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -61,13 +61,15 @@ class Doubts:
     did not have, `altered`: what it had of those that were shown as other versions. A sweep that does not bring them
     has missed them: a node that came back may have brought an older version, and it stands where the cluster takes the
     higher generation for the newer one. `last` is the last reading of all, `sure` the one after which every record then
-    catalogued has been shown or proven to be there.
+    catalogued has been shown or proven to be there. `calm`: the last sweep brought nothing, and nothing had gone, so
+    that totals may do the next time.
     """
 
     hazy: Bool
     suspects: U8
     altered: Entries = field(default_factory=Entries.empty)
     apart: bool = False
+    calm: bool = False
     last: Reading | None = None
     sure: Reading | None = None
 
@@ -97,22 +99,22 @@ class Outcome:
     unrest: str = ""
 
 
-def read(source: Source, times: Times) -> Reading:
+def read(source: Source, times: Times, *, brief: bool = False) -> Reading:
     """What the cluster's nodes say now, by one request to each. Raises SourceError."""
     at, asked_s = times.earliest(), time.monotonic()
-    standing = source.standing()
+    standing = source.standing(brief=brief)
     return Reading(
         at, asked_s, time.monotonic(), standing.nodes, standing.counts.records, standing.counts.settled
     )  # fmt: skip
 
 
-def read_before(source: Source, times: Times) -> Reading:
-    """The reading before a sweep. Sets are counted over all nodes and copies, so there each count must follow every
-    node's counters: a second request a node. Raises SourceError."""
-    reading = read(source, times)
-    if source.scope.everything or not source.scope.counted:
+def read_before(source: Source, times: Times, *, brief: bool = False) -> Reading:
+    """The reading before a sweep. Totals and sets are counted over all nodes and copies, so there each count must
+    follow every node's counters: a second request a node. Raises SourceError."""
+    reading = read(source, times, brief=brief)
+    if not source.scope.counted or (source.scope.everything and not brief):
         return reading
-    return replace(reading, counted=read(source, times).nodes)
+    return replace(reading, counted=read(source, times, brief=True).nodes)
 
 
 def reconcile(
@@ -124,9 +126,12 @@ def reconcile(
     times: Times,
     sweep: Callable[[], None],
     deliver: Callable[[list[Parcel]], None],
+    held: Sequence[Parcel] = (),
 ) -> Outcome:
     """Decide by the two readings (a sweep over all the shards lies between them), look where that is needed, and
     deliver what has ended, one transaction after the other. While the cluster is not settled nothing is concluded.
+    `held` are the sweep's parcels where it brought nothing and they were not delivered yet: they are delivered first,
+    or tell of what is proven as well; where nothing is concluded they are left to the caller.
 
     A record that went before the sweep and came again before the look seems never to have gone. So `sweep`, over all
     the shards once more, follows a look before anything is concluded from it: it brings such a record, blind since the
@@ -137,7 +142,7 @@ def reconcile(
     """
     if doubts.last is None or not after.undisturbed_since(doubts.last):
         doubts.hazy[:], doubts.sure = True, None
-    doubts.last = after
+    doubts.last, doubts.calm = after, False
     ready = {shard: c for shard, c in catalogs.items() if c.state.based}
     unrest = after.unrest_since(before)
     if not after.settled or not ready:
@@ -154,6 +159,21 @@ def reconcile(
     doubtful = ~proven(before, after, catalogued, doubts.hazy, source.scope) & (catalogued >= 0)
     doubted = np.flatnonzero(doubtful)
     up_to = before.at - times.skew_ms
+    if (
+        not len(doubted)
+        and not after.contradicted_by(times.latest())
+        and (both := _quiet(held, ready, before.at, up_to))
+    ):
+        deliver(both)
+        doubts.sure = after
+        doubts.calm = source.scope.everything and bool((catalogued >= 0).all()) and not doubts.hazy.any()
+        return Outcome(int((catalogued >= 0).sum()), 0)
+    if held:
+        deliver(list(held))
+    if before.brief and len(doubted):
+        before = read_before(source, times)
+        sweep()
+        return reconcile(source, catalogs, before, read(source, times), doubts, times, sweep, deliver)
     found = np.full(PARTITIONS, up_to, np.int64)
     gone: list[Entries] = []
     anew: list[Entries] = []
@@ -211,6 +231,16 @@ def reconcile(
     return Outcome(sum(len(c.state.watermark) for c in ready.values()) - len(doubted), len(doubted))
 
 
+def _quiet(held: Sequence[Parcel], ready: Mapping[int, Catalog], started_at: int, up_to: int) -> list[Parcel]:
+    """The parcels of a sweep that brought nothing, which tell as well that every delete up to `up_to` has been found;
+    none where they are not those of all shards, or something has expired."""
+    if {parcel.state.shard for parcel in held} != ready.keys():
+        return []
+    if any(len(p.catalog.expired(min(p.state.resolved_at, started_at))) for p in held):
+        return []
+    return [replace(p, state=replace(p.state, reconciled=np.maximum(p.state.reconciled, up_to))) for p in held]
+
+
 def _shown(source: Source, part: I64, up_to: int) -> tuple[U8, Shown]:
     """What a look at the partitions shows, by key, and which of it was written since `up_to`."""
     # In this order: what is written in between shows twice, and the later answer holds.
@@ -240,6 +270,8 @@ def _as_before(gone: Entries, catalogs: Mapping[int, Catalog]) -> Entries:
 
 def missed(catalogs: Mapping[int, Catalog], doubts: Doubts) -> I64:
     """The partitions of the suspects that a sweep has not brought since; the suspicion ends with the answer."""
+    if not len(doubts.suspects) and not len(doubts.altered):
+        return np.empty(0, np.int64)
     suspects, doubts.suspects = doubts.suspects, doubts.suspects[:0]
     same, doubts.altered = _as_before(doubts.altered, catalogs), Entries.empty()
     out: list[I64] = [same.partition]

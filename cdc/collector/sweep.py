@@ -105,6 +105,9 @@ def _parcel(
     piece: Piece, catalog: Catalog, rows: I64, asides: list[Rejected], allowance: Allowance, stats: Stats
 ) -> Parcel:
     state, records = catalog.state, piece.observed.records
+    if not len(rows) and not asides:  # as in most sweeps
+        none = Columns.empty()
+        return _made(piece, catalog, _after(piece, state, none, 0, allowance), none, rows, Entries.empty(), [])
     first = partitions_of(state.shard, state.shards).start
     seen = Seen(
         records.digest[rows], piece.observed.lut[rows], records.generation[rows], records.void_time[rows],
@@ -134,14 +137,24 @@ def _parcel(
     since = np.where(again | ~np.asarray(further), watermark, full)
     told = kept_aside(unsaid.digest, generation, since, piece.observed_at, ORIGINS[piece.kind])
     stats.saw(len(known) + len(asides), len(known) - len(fresh), len(asides))
+    rows = np.concatenate([rows, np.full(len(told), -1, np.int64)])
+    return _made(
+        piece, catalog, _after(piece, named, columns, len(asides), allowance), Columns.concat([columns, told]), rows,
+        Entries.concat([put, unsaid]), asides,
+    )  # fmt: skip
+
+
+def _made(
+    piece: Piece, catalog: Catalog, state: ShardState, columns: Columns, rows: I64, put: Entries, asides: list[Rejected]
+) -> Parcel:
     return Parcel(
         catalog=catalog,
-        state=_after(piece, named, columns, len(asides), allowance),
-        columns=Columns.concat([columns, told]),
-        contents=records.contents,
-        rows=np.concatenate([rows, np.full(len(told), -1, np.int64)]),
+        state=state,
+        columns=columns,
+        contents=piece.observed.records.contents,
+        rows=rows,
         sets=(None,),
-        put=Entries.concat([put, unsaid]),
+        put=put,
         out=np.empty((0, DIGEST_SIZE), np.uint8),
         asides=tuple(asides),
         kind=piece.kind,
@@ -149,7 +162,7 @@ def _parcel(
         partitions=tuple(_mine(state, piece.partitions).tolist()),
         started_at=piece.look_started_at,
         observed_at=piece.observed_at,
-        unobserved_since=int(_of(state, state.watermark, piece.partitions).min()),
+        unobserved_since=int(_of(catalog.state, catalog.state.watermark, piece.partitions).min()),
     )
 
 

@@ -45,7 +45,7 @@ class NodeStanding:
     proxied counts at two nodes. `shortened` counts writes that brought a record's void time forward (the server's
     `as_record_advance_void_time`); -1 where the server does not say. `copies` is the replication factor in effect;
     `objects` are all records here, `masters` those of them that the node is master of, `sets` the records by set, which
-    counts copies too.
+    counts copies too. `migrating` counts the partitions that it still sends or awaits.
     """
 
     name: str
@@ -62,11 +62,13 @@ class NodeStanding:
     masters: int
     tombstones: int
     sets: Mapping[str, int]
+    migrating: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What all nodes say of a namespace, each in one answer: the nodes by name, and the counts of their partitions."""
+    """What all nodes say of a namespace, each in one answer: the nodes by name, and the counts of their partitions. A
+    brief one has no counts."""
 
     nodes: tuple[NodeStanding, ...]
     counts: PartitionCounts
@@ -178,24 +180,33 @@ def _numbers_at(text: U8, starts: I64, ends: I64, base: int) -> I64 | None:
     return out
 
 
-def standing(answers: Mapping[str, Mapping[str, str]], namespace: str, *, complete: bool) -> Standing:
-    """From every node's answers to `standing_commands`, by node name and command; `complete`: no node is missing."""
+def standing(
+    answers: Mapping[str, Mapping[str, str]], namespace: str, *, complete: bool, brief: bool = False
+) -> Standing:
+    """From every node's answers to `standing_commands`, by node name and command; `complete`: no node is missing. A
+    brief one has no counts: settled it is if all nodes answered and none has partitions to send or to receive."""
     nodes = tuple(_node_standing(name, said, namespace) for name, said in sorted(answers.items()))
+    if brief:
+        settled = complete and not any(node.migrating for node in nodes)
+        return Standing(nodes, PartitionCounts(np.empty(0, np.int64), settled))
     partitions = {name: said.get("partition-info", "") for name, said in answers.items()}
     return Standing(nodes, partition_counts(partitions, namespace, complete=complete))
 
 
-def standing_commands(namespace: str) -> tuple[str, ...]:
-    """What a node is asked for its NodeStanding and its PartitionCounts. The server answers in this order, and counters
-    and truncations must be read before what is counted: see `collector.deletes`."""
-    return f"namespace/{namespace}", "statistics", f"sets/{namespace}", "partition-info"
+def standing_commands(namespace: str, *, brief: bool = False) -> tuple[str, ...]:
+    """What a node is asked for its NodeStanding and, unless that is to be brief, its PartitionCounts: hundreds of
+    kilobytes, of all its namespaces. The server answers in this order, and counters and truncations must be read before
+    what is counted: see `collector.deletes`."""
+    about = f"namespace/{namespace}", "statistics", f"sets/{namespace}"
+    return about if brief else (*about, "partition-info")
 
 
 _SHORTENED = "ttl_reductions_applied"
+_MIGRATING = ("migrate_tx_partitions_remaining", "migrate_rx_partitions_remaining")
 
 
 def _node_standing(name: str, said: Mapping[str, str], namespace: str) -> NodeStanding:
-    space, node, _, _ = (said.get(command, "") for command in standing_commands(namespace))
+    space, node, _ = (said.get(command, "") for command in standing_commands(namespace, brief=True))
     found, general = namespace_facts(space, namespace), pairs(node)
     sets = set_lines(said.get(f"sets/{namespace}", ""))
     # One that timed out, for instance waiting for a replica, may have removed the master's copy all the same.
@@ -221,6 +232,7 @@ def _node_standing(name: str, said: Mapping[str, str], namespace: str) -> NodeSt
         masters=number(found, "master_objects"),
         tombstones=number(found, "tombstones"),
         sets={one["set"]: number(one, "objects") for one in sets},
+        migrating=sum(number(found, key) for key in _MIGRATING),
     )
 
 

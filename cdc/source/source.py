@@ -267,14 +267,14 @@ class Source:
         answers = {node.name: a["partition-info"] for node, a in said.items() if not isinstance(a, ClusterUnreachable)}
         return facts.partition_counts(answers, self.namespace, complete=len(answers) == len(said))
 
-    def standing(self) -> facts.Standing:
-        """Counts, deletion counters, truncations and clocks of all nodes, by one request to each. Where one does not
-        answer it is left out, and the counts are not settled; ClusterUnreachable if none does."""
-        said = self.cluster.ask_all(*facts.standing_commands(self.namespace))
+    def standing(self, *, brief: bool = False) -> facts.Standing:
+        """Counts (not in a brief one), deletion counters, truncations and clocks of all nodes, by one request to each.
+        Where one does not answer it is left out, and the counts are not settled; ClusterUnreachable if none does."""
+        said = self.cluster.ask_all(*facts.standing_commands(self.namespace, brief=brief))
         answers = {node.name: answer for node, answer in said.items() if not isinstance(answer, ClusterUnreachable)}
         if not answers:
             raise ClusterUnreachable(f"no node answers, of {', '.join(node.name for node in said)}")
-        return facts.standing(answers, self.namespace, complete=len(answers) == len(said))
+        return facts.standing(answers, self.namespace, complete=len(answers) == len(said), brief=brief)
 
     def _said(self, command: str) -> Mapping[str, str]:
         # Not by the official client, which cannot read a set's name that is not UTF-8.

@@ -104,9 +104,8 @@ def quiet(settings: Settings, sweeps: int, deletes: int) -> tuple[Cost, dict[str
     def swept() -> None:
         nonlocal before, found_at, warm
         # Each shard that the base snapshot has finished is looked at once.
-        if not warm and asked["bins"]:
-            if all(c.state.based for c in collector._session.catalogs.values()) and not asked["digests"]:
-                warm = len(collector.took)
+        if not warm:
+            warm = len(collector.took) if collector._session.doubts.calm else 0
             asked.clear()
         elif warm and len(collector.took) >= sweeps + warm and not before[0]:
             before = collector.took[warm:], collector.cpu[warm:]

@@ -11,11 +11,12 @@ from cdc.collector.catalog import Catalog
 from cdc.collector.deletes import Reading
 from cdc.collector.entries import Entries
 from cdc.collector.publish import Parcel
-from cdc.collector.reconcile import Doubts, Outcome, Times, missed, read, reconcile
+from cdc.collector.reconcile import Doubts, Outcome, Times, missed, read, read_before, reconcile
 from cdc.collector.state import ShardState
 from cdc.errors import PartitionUnavailable
-from cdc.model import DIGEST_SIZE, U8, Columns, Op
+from cdc.model import DIGEST_SIZE, U8, Bodies, Columns, Op
 from cdc.source import Source
+from cdc.topics.progress import Kind
 from tests.model.edges import DirectCluster, Log, Points, patched
 from tests.model.world import BEGINS, DIGESTS, NAMESPACE, PLACES, Delete, Pass, Put, Step, StepClock, Touch, World
 
@@ -231,6 +232,103 @@ def test_what_a_look_has_shown_is_read_though_the_sweep_after_it_fails(place: Pl
     overlooked = missed({0: place.catalog}, doubts).tolist()
     assert overlooked == sorted([PLACES[0][0], PLACES[7][0]])
     assert np.flatnonzero(doubts.hazy).tolist() == overlooked
+
+
+def idle_sweep(place: Place) -> list[Parcel]:
+    """What a sweep that brought nothing says, not delivered yet: it began now."""
+    began = place.times().earliest()
+    state = place.catalog.state
+    swept = replace(state, watermark=np.full(len(state.watermark), began - SKEW_MS), sweep=state.sweep + 1)
+    return [
+        Parcel(
+            place.catalog, swept, Columns.empty(), Bodies(np.empty(0, np.uint8), np.zeros(1, np.int64)),
+            np.empty(0, np.int64), (None,), Entries.empty(), NOBODY, (), Kind.SWEEP, True, (), began, began,
+            state.resolved_at,
+        )
+    ]  # fmt: skip
+
+
+def in_turn(place: Place, transactions: list[list[Parcel]]) -> Callable[[list[Parcel]], None]:
+    """Notes what is delivered, as the collector does."""
+
+    def deliver(parcels: list[Parcel]) -> None:
+        transactions.append(parcels)
+        for parcel in parcels:
+            parcel.catalog.commit(parcel.state, parcel.put, parcel.out)
+
+    return deliver
+
+
+def quietly(place: Place, doubts: Doubts, *, brief: bool) -> list[list[Parcel]]:
+    """The transactions of a sweep that brings nothing and of the reconciling after it, by readings of either kind."""
+    transactions: list[list[Parcel]] = []
+    times = place.times()
+    before = read_before(place.source, times, brief=brief)
+    held = idle_sweep(place)
+    after = read(place.source, times, brief=brief)
+    assert before.brief == after.brief == brief
+    again = in_turn(place, transactions)
+    reconcile(
+        place.source, {0: place.catalog}, before, after, doubts, times, lambda: again(idle_sweep(place)), again, held
+    )  # fmt: skip
+    return transactions
+
+
+def kinds(transactions: list[list[Parcel]]) -> list[tuple[Kind, int, int]]:
+    """Of each: its kind, how many ends it tells, and up to when it says that deletes were found (since BEGINS)."""
+    return [(p.kind, len(p.columns), p.state.reconciled_at - BEGINS) for [p] in transactions]
+
+
+def test_where_nothing_went_the_sweep_s_own_transaction_says_so_and_totals_do_from_then_on(place: Place) -> None:
+    doubts = Doubts.begin()
+    looked = kinds(quietly(place, doubts, brief=False))
+    assert [kind for kind, _, _ in looked] == [Kind.SWEEP, Kind.SWEEP, Kind.RECONCILE]  # everything was doubted
+    assert not doubts.calm
+    proven = BEGINS
+    for brief in (False, True, True):
+        Pass(1_000).happen(place.world)
+        proven = place.world.now - ERROR_MS - SKEW_MS
+        assert kinds(quietly(place, doubts, brief=brief)) == [(Kind.SWEEP, 0, proven - BEGINS)]
+        assert doubts.calm
+
+
+@pytest.mark.parametrize("known", [0, 2])
+def test_what_totals_do_not_prove_is_counted_at_once_and_found(place: Place, known: int) -> None:
+    doubts = Doubts.begin()
+    quietly(place, doubts, brief=False)
+    quietly(place, doubts, brief=False)
+    Delete(known).happen(place.world)
+    place.world.note()
+    Pass(1_000).happen(place.world)
+    up_to = place.world.now - ERROR_MS - SKEW_MS - BEGINS
+    told_of = kinds(quietly(place, doubts, brief=True))
+    assert [(kind, ends) for kind, ends, _ in told_of] == [
+        (Kind.SWEEP, 0), (Kind.SWEEP, 0), (Kind.SWEEP, 0), (Kind.RECONCILE, 1),
+    ]  # fmt: skip
+    assert told_of[-1][2] == up_to
+    assert len(place.catalog) == 1
+    assert not doubts.calm
+
+
+def test_one_that_expired_is_told_in_a_transaction_of_its_own(place: Place) -> None:
+    Put(6, 1, 20).happen(place.world)
+    place.know(6, lut=place.world.now, void_time=place.world.now + 20_000)
+    doubts = Doubts.begin()
+    quietly(place, doubts, brief=False)
+    quietly(place, doubts, brief=False)
+    Pass(30_000).happen(place.world)
+    ended = kinds(quietly(place, doubts, brief=True))
+    assert [(kind, ends) for kind, ends, _ in ended][-1] == (Kind.RECONCILE, 1)
+    assert not doubts.calm
+
+
+def test_while_partitions_migrate_what_is_held_is_left_to_the_caller(place: Place) -> None:
+    doubts = Doubts.begin()
+    quietly(place, doubts, brief=False)
+    quietly(place, doubts, brief=False)
+    place.world.emulator.nodes[0].faults.migrations_remaining = 1
+    assert quietly(place, doubts, brief=True) == []
+    assert not doubts.calm
 
 
 def test_many_ends_are_told_in_parts_and_prove_nothing_before_the_last(

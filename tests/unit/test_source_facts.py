@@ -87,9 +87,10 @@ def test_a_namespace_that_a_node_does_not_have_is_unknown() -> None:
 SPACE = "objects=9;master_objects=5;tombstones=0;effective_replication_factor=2;current_time=500000000;truncate_lut=5;"
 DELETES = "client_delete_success=1;batch_sub_delete_success=2;client_delete_error=9;from_proxy_delete_success=4;"
 GONE = "client_delete_timeout=64;deleted_last_bin=8;expired_objects=16;evicted_objects=32;truncating=false"
+STILL = ";migrate_tx_partitions_remaining=0;migrate_rx_partitions_remaining=0"
 
 
-def said(space: str = SPACE + DELETES + GONE, sets: str = "") -> dict[str, str]:
+def said(space: str = SPACE + DELETES + GONE + STILL, sets: str = "") -> dict[str, str]:
     partitions = info(lambda p: f"test:{p}:S:A1:0:0:1:0:x")
     answers = (space, "uptime=100;cluster_key=AB;x=y", sets, partitions)
     return dict(zip(facts.standing_commands("test"), answers, strict=True))
@@ -108,8 +109,25 @@ def test_a_node_says_its_clock_its_counters_and_its_sets_and_deletes_of_every_ki
 def test_a_truncation_is_under_way_until_the_node_says_that_it_has_ended() -> None:
     going = said(sets="ns=t:set=a:objects=3:truncate_lut=7:truncating=true")
     assert facts.standing({"A1": going}, "test", complete=True).nodes[0].truncations.under_way
-    going = said((SPACE + DELETES + GONE).replace("truncating=false", "truncating=true"))
+    going = said((SPACE + DELETES + GONE + STILL).replace("truncating=false", "truncating=true"))
     assert facts.standing({"A1": going}, "test", complete=True).nodes[0].truncations.under_way
+
+
+def test_a_brief_standing_counts_nothing_and_is_settled_while_nothing_migrates_and_all_answer() -> None:
+    def brief(space: str, complete: bool = True) -> facts.Standing:
+        answers = (space, "uptime=100;cluster_key=AB", "")
+        node = dict(zip(facts.standing_commands("test", brief=True), answers, strict=True))
+        return facts.standing({"A1": node}, "test", complete=complete, brief=True)
+
+    still = SPACE + DELETES + GONE + STILL
+    assert "partition-info" not in facts.standing_commands("test", brief=True)
+    assert (brief(still).counts.settled, len(brief(still).counts.records)) == (True, 0)
+    assert brief(still).nodes[0] == facts.standing({"A1": said()}, "test", complete=True).nodes[0]
+    assert not brief(still, complete=False).counts.settled
+    for way in ("tx", "rx"):
+        assert not brief(
+            still.replace(f"_{way}_partitions_remaining=0", f"_{way}_partitions_remaining=1")
+        ).counts.settled
 
 
 @settings(max_examples=100)
