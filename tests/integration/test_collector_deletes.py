@@ -42,7 +42,7 @@ def looks(asked: list[Any]) -> list[list[int]]:
     return [one for one in asked if isinstance(one, list)]
 
 
-def test_finding_nothing_costs_a_request_a_node_before_and_after_a_sweep_and_no_look(
+def test_where_nothing_changes_totals_do_and_a_delete_makes_partitions_counted_before_and_after_a_sweep(
     scene: Scene, asked: list[Any]
 ) -> None:
     for i in range(60):
@@ -54,12 +54,14 @@ def test_finding_nothing_costs_a_request_a_node_before_and_after_a_sweep_and_no_
         asked.clear()
         collector._sweep(reconciling=True, sharp=True)
         assert looks(asked) == []
-        assert sum("partition-info" in commands for commands in asked) == 2 * nodes
+        assert sum("statistics" in commands for commands in asked) == 3 * nodes
+        assert not any("partition-info" in commands for commands in asked)
         assert collector.stats.reconciled_at > before
         scene.client.remove(scene.key(7))
         asked.clear()
         collector.run_once()
         assert [len(look) for look in looks(asked)] == [1]
+        assert sum("partition-info" in commands for commands in asked) == 3 * nodes  # the third after the look
     assert scene.of(7).op.tolist() == [Op.WRITE, Op.DELETE]
 
 
