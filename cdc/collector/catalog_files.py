@@ -14,6 +14,7 @@ Every step goes through `os`, one call for each thing that the disk is told, so 
 import contextlib
 import mmap
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -32,6 +33,7 @@ _MAGIC: Final = b"CDCCATLG"
 _HEAD: Final = struct.Struct("<8sIIQ11II")  # magic, version, state bytes, entries, CRCs of state and columns, CRC of it
 _BATCH: Final = struct.Struct("<IIIII")  # magic, state bytes, entries in, digests out, CRC of the rest
 _BATCH_MAGIC: Final = 0x4A435443
+_BASE: Final = re.compile(r"base-(\d{20})\.cat")
 _CHUNK: Final = 1 << 20
 
 
@@ -57,8 +59,9 @@ def journal_path(directory: Path, number: int) -> Path:
 def newest(directory: Path) -> int:
     """The highest number of a base in the directory, 0 when there is none. Raises CatalogError."""
     try:
-        return max((int(p.stem.removeprefix("base-")) for p in directory.glob("base-*.cat")), default=0)
-    except (OSError, ValueError) as error:
+        found = (_BASE.fullmatch(path.name) for path in directory.glob("base-*.cat"))
+        return max((int(name[1]) for name in found if name), default=0)
+    except OSError as error:
         raise CatalogError(f"the catalog at {directory} cannot be listed: {error}") from error
 
 

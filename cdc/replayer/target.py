@@ -75,9 +75,10 @@ class Target:
         """Why it may forbid writes now. Raises ClusterUnreachable where no node says."""
         about, sets = f"namespace/{self.namespace}", f"sets/{self.namespace}"
         said = self.source.cluster.ask_all(about, sets)
-        answers = [answer for answer in said.values() if not isinstance(answer, ClusterUnreachable)]
-        if not answers:
+        told = {node.name: answer for node, answer in said.items() if not isinstance(answer, ClusterUnreachable)}
+        if not told:
             raise ClusterUnreachable(f"no node of {self.namespace} answers")
+        answers = facts.holding(told, self.namespace).values()
         return Limits.said(
             [facts.namespace_facts(answer[about], self.namespace) for answer in answers],
             [line for answer in answers for line in facts.set_lines(answer[sets])],

@@ -11,6 +11,7 @@ from aerospike import exception as refusals
 from cdc.errors import ClusterUnreachable, ProtocolError, SourceError
 from cdc.model import Item, ItemKind
 from cdc.source import metadata
+from cdc.source.facts import holding
 from cdc.source.metadata import Described
 from cdc.wire.cluster import Cluster, Node, translated
 
@@ -28,10 +29,13 @@ def describe(cluster: Cluster, namespace: str, known: Mapping[str, Item]) -> Des
     configured = f"get-config:context=namespace;namespace={namespace}"
     space, in_sets, modules = f"namespace/{namespace}", f"sets/{namespace}", "udf-list"
     answers = cluster.ask_all(indexes, configured, space, in_sets, modules)
-    said = {node.name: _text(one) for node, one in answers.items() if not isinstance(one, ClusterUnreachable)}
+    said: dict[str, Mapping[str, str]] = {
+        node.name: _text(one) for node, one in answers.items() if not isinstance(one, ClusterUnreachable)
+    }
     silent = [one for one in answers.values() if isinstance(one, ClusterUnreachable)]
     if not said:
         raise silent[0]
+    said = holding(said, namespace)
     disputed: set[str] = set()
 
     def agreed(parse: Callable[[Mapping[str, str]], list[Item]], *, everywhere: bool = False) -> Items:

@@ -95,6 +95,16 @@ def namespace_facts(answer: str, namespace: str) -> dict[str, str]:
     return found
 
 
+def holding(answers: Mapping[str, Mapping[str, str]], namespace: str) -> dict[str, Mapping[str, str]]:
+    """Those of the nodes' answers, to `namespace/NAME` among others, that come from a node which has the namespace: not
+    every node of a cluster need. NamespaceUnknown if none has it."""
+    command = f"namespace/{namespace}"
+    found = {node: said for node, said in answers.items() if "objects" in pairs(said[command])}
+    if answers and not found:
+        namespace_facts(next(iter(answers.values()))[command], namespace)
+    return found
+
+
 _COLUMNS = ("partition", "working_master", "emigrates", "immigrates", "records", "tombstones")
 _COLON, _SEMICOLON = ord(":"), ord(";")
 _WIDEST = 16

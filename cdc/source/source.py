@@ -123,8 +123,12 @@ class Source:
     def threads_a_query(self) -> int:
         """Threads that a node gives to one query at the most: `single-query-threads`, the highest of the nodes'.
         ClusterUnreachable."""
-        said = self._said(f"get-config:context=namespace;namespace={self.namespace}")
-        return max(facts.number(facts.pairs(answer), "single-query-threads") for answer in said.values())
+        about = f"namespace/{self.namespace}"  # it tells the namespace's settings as well
+        said, _ = self._said_all(about)
+        if not said:
+            raise ClusterUnreachable(f"no node of {self.namespace} answers")
+        holders = facts.holding(said, self.namespace).values()
+        return max(facts.number(facts.pairs(answer[about]), "single-query-threads") for answer in holders)
 
     def luts(self, digests: U8) -> tuple[I64, I64, I64]:
         """LUT (milliseconds), generation and result code of named records, by batches of expression reads."""
@@ -202,9 +206,8 @@ class Source:
         node does not answer nothing is taken for known, and looks ask as they would of any server."""
         if self.scope.include:
             command = f"sets/{self.namespace}"
-            said = self.cluster.ask_all(command)
-            answers = {node.name: a[command] for node, a in said.items() if not isinstance(a, ClusterUnreachable)}
-            self.parts = self.scope.parts(set_indexes(answers) if len(answers) == len(said) else {})
+            said, all_of_them = self._said_all(command)
+            self.parts = self.scope.parts(set_indexes({n: a[command] for n, a in said.items()}) if all_of_them else {})
 
     def clocks(self) -> dict[str, NodeClock]:
         """Every node's clock against ours, by node name, of those that answer; ClusterUnreachable where none does.
@@ -225,14 +228,13 @@ class Source:
         """The same from info `current_time` alone: half a second sharp, for one cheap request a node."""
         command = f"namespace/{self.namespace}"
         before = self._clock()
-        said = self.cluster.ask_all(command)
+        said, _ = self._said_all(command)
         after = self._clock()
         out = {}
-        for node, answer in said.items():
-            if not isinstance(answer, ClusterUnreachable):
-                found = facts.namespace_facts(answer[command], self.namespace)
-                now = (facts.number(found, "current_time") + CITRUSLEAF_EPOCH_S) * 1000
-                out[node.name] = _between(now + 500, before, after, 500)
+        for name, answer in facts.holding(said, self.namespace).items():
+            found = facts.namespace_facts(answer[command], self.namespace)
+            now = (facts.number(found, "current_time") + CITRUSLEAF_EPOCH_S) * 1000
+            out[name] = _between(now + 500, before, after, 500)
         return out
 
     def _sharp_clock(self, partitions: list[int]) -> NodeClock | None:
@@ -263,22 +265,25 @@ class Source:
 
     def partition_counts(self) -> facts.PartitionCounts:
         """Records of each partition at its working master, and whether the counts may be relied on."""
-        said = self.cluster.ask_all("partition-info")
-        answers = {node.name: a["partition-info"] for node, a in said.items() if not isinstance(a, ClusterUnreachable)}
-        return facts.partition_counts(answers, self.namespace, complete=len(answers) == len(said))
+        said, all_of_them = self._said_all("partition-info")
+        answers = {name: answer["partition-info"] for name, answer in said.items()}
+        return facts.partition_counts(answers, self.namespace, complete=all_of_them)
 
     def standing(self, *, brief: bool = False) -> facts.Standing:
         """Counts (not in a brief one), deletion counters, truncations and clocks of all nodes, by one request to each.
         Where one does not answer it is left out, and the counts are not settled; ClusterUnreachable if none does."""
-        said = self.cluster.ask_all(*facts.standing_commands(self.namespace, brief=brief))
-        answers = {node.name: answer for node, answer in said.items() if not isinstance(answer, ClusterUnreachable)}
-        if not answers:
-            raise ClusterUnreachable(f"no node answers, of {', '.join(node.name for node in said)}")
-        return facts.standing(answers, self.namespace, complete=len(answers) == len(said), brief=brief)
+        said, all_of_them = self._said_all(*facts.standing_commands(self.namespace, brief=brief))
+        if not said:
+            raise ClusterUnreachable(f"no node answers, of {', '.join(node.name for node in self.cluster.nodes())}")
+        return facts.standing(facts.holding(said, self.namespace), self.namespace, complete=all_of_them, brief=brief)
 
-    def _said(self, command: str) -> Mapping[str, str]:
-        # Not by the official client, which cannot read a set's name that is not UTF-8.
-        return {node.name: self.cluster.ask(node, command)[command] for node in self.cluster.nodes()}
+    def _said_all(self, *commands: str) -> tuple[dict[str, Mapping[str, str]], bool]:
+        """The answers of the nodes that answer, by name, and whether all of them did."""
+        said = self.cluster.ask_all(*commands)
+        answers: dict[str, Mapping[str, str]] = {
+            node.name: answer for node, answer in said.items() if not isinstance(answer, ClusterUnreachable)
+        }
+        return answers, len(answers) == len(said)
 
 
 def _whole(said: Projections) -> Projections:

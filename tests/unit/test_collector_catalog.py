@@ -187,6 +187,15 @@ def test_a_damaged_base_is_refused(tmp_path: Path, at: int) -> None:
         Catalog.open(tmp_path, SHARD, SHARDS)
 
 
+def test_a_file_that_is_not_of_the_catalog_is_in_nobodys_way(tmp_path: Path) -> None:
+    fresh(tmp_path).close()
+    for name in ("base-x.cat", "base-7.cat.bak", "base-.cat"):
+        (tmp_path / name).write_bytes(b"somebody's")
+    found = Catalog.open(tmp_path, SHARD, SHARDS)
+    assert found is not None
+    found.close()
+
+
 def test_a_catalog_of_another_division_is_refused(tmp_path: Path) -> None:
     fresh(tmp_path).close()
     with pytest.raises(CatalogError, match="shard 2 of 4"):

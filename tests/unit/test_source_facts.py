@@ -84,6 +84,14 @@ def test_a_namespace_that_a_node_does_not_have_is_unknown() -> None:
         facts.namespace_facts("type=unknown", "nix")
 
 
+def test_nodes_without_the_namespace_are_left_out_unless_none_has_it() -> None:
+    has, lacks = {"namespace/test": "objects=1;x=y"}, {"namespace/test": "type=unknown"}
+    assert facts.holding({"A": has, "B": lacks}, "test") == {"A": has}
+    assert facts.holding({}, "test") == {}
+    with pytest.raises(NamespaceUnknown, match="unknown"):
+        facts.holding({"A": lacks, "B": lacks}, "test")
+
+
 SPACE = "objects=9;master_objects=5;tombstones=0;effective_replication_factor=2;current_time=500000000;truncate_lut=5;"
 DELETES = "client_delete_success=1;batch_sub_delete_success=2;client_delete_error=9;from_proxy_delete_success=4;"
 GONE = "client_delete_timeout=64;deleted_last_bin=8;expired_objects=16;evicted_objects=32;truncating=false"
