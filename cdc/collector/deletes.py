@@ -32,10 +32,11 @@ does not hold exactly that many objects for each record of a master, or holds to
 nothing. What is inserted meanwhile may be counted at some copies only, which makes N smaller: that costs a look. What a
 filter lets through cannot be counted, nor a part of the shards: there a look decides each time.
 
-So it is done for a whole namespace as well where the last reconcile found nothing, and its sweep had brought nothing:
-counting each of 4096 partitions costs a server as much as a query of a few hundred thousand records, its total costs
-nothing. Such *brief* readings prove everything or nothing: where the totals differ, or do not tell, or a partition is
-hazy, all begins anew at once with the partitions' counts and another sweep.
+So it is done for a whole namespace as well, by what its masters hold together, where the last reconcile found nothing
+and its sweep had brought nothing: counting each of 4096 partitions costs a server as much as a query of a few hundred
+thousand records, the total costs nothing. Such *brief* readings prove everything or nothing, and only while no counter
+has moved since the last reading of all. Otherwise all begins anew at once, with the partitions' counts and another
+sweep.
 
 What would break step 2, and how it is met:
 - A record came without a LUT that the sweep asks for: after migration, a restart, a truncation undone, or a break in
@@ -175,8 +176,11 @@ class Reading:
         )
 
     def records_in(self, scope: Scope) -> int | None:
-        """How many records the sets in scope hold, by the server's own counts; None where these do not tell."""
+        """How many records the scope holds, by the server's own counts; None where these do not tell. Of a whole
+        namespace the masters' are counted, of sets all copies."""
         nodes = self.counted or self.nodes
+        if scope.everything:
+            return sum(node.masters for node in nodes)
         copies = nodes[0].copies if nodes else 0
         objects, masters = sum(node.objects for node in nodes), sum(node.masters for node in nodes)
         if not (scope.counted and copies and objects == copies * masters):

@@ -140,6 +140,7 @@ def reconcile(
     counts do: what was there then. What it shows as no sweep has brought it, though it was not written since, sweeps
     have overlooked: of that partition nothing is proven. Raises SourceError, and what `sweep` and `deliver` raise.
     """
+    still = doubts.last is not None and after.nothing_gone_since(doubts.last)
     if doubts.last is None or not after.undisturbed_since(doubts.last):
         doubts.hazy[:], doubts.sure = True, None
     doubts.last, doubts.calm = after, False
@@ -156,7 +157,8 @@ def reconcile(
         for catalog in ready.values():  # what nobody made shorter may be over all the same, under another version
             doubts.hazy[catalog.expired(times.latest()).partition] = True
         doubts.apart = False
-    doubtful = ~proven(before, after, catalogued, doubts.hazy, source.scope) & (catalogued >= 0)
+    enough = still or not before.brief
+    doubtful = ~(proven(before, after, catalogued, doubts.hazy, source.scope) & enough) & (catalogued >= 0)
     doubted = np.flatnonzero(doubtful)
     up_to = before.at - times.skew_ms
     if (

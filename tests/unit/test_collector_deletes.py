@@ -205,6 +205,7 @@ def test_what_counts_say_of_a_scope() -> None:
     assert reading(1, replace(node, copies=2)).records_in(Scope(include=("a",))) is None
     one_node_less = replace(node, objects=20, masters=10, copies=2, sets={"a": 8})
     assert reading(1, one_node_less).records_in(Scope(include=("a",))) == 4
+    assert reading(1, node, replace(node, name="B", objects=30, masters=7)).records_in(ALL) == 17
 
 
 @pytest.mark.parametrize("how", ["a set", "totals"])

@@ -310,6 +310,20 @@ def test_what_totals_do_not_prove_is_counted_at_once_and_found(place: Place, kno
     assert not doubts.calm
 
 
+def test_totals_do_not_do_once_anything_has_gone_though_as_many_are_there_again(place: Place) -> None:
+    """Record 7 stands for one that came and went between two sweeps."""
+    doubts = Doubts.begin()
+    quietly(place, doubts, brief=False)
+    quietly(place, doubts, brief=False)
+    for step in (Put(7, 1), Delete(7)):
+        step.happen(place.world)
+        place.world.note()
+    Pass(1_000).happen(place.world)
+    told_of = kinds(quietly(place, doubts, brief=True))
+    assert [(kind, ends) for kind, ends, _ in told_of] == [(Kind.SWEEP, 0), (Kind.SWEEP, 0), (Kind.RECONCILE, 0)]
+    assert not doubts.calm
+
+
 def test_one_that_expired_is_told_in_a_transaction_of_its_own(place: Place) -> None:
     Put(6, 1, 20).happen(place.world)
     place.know(6, lut=place.world.now, void_time=place.world.now + 20_000)
