@@ -106,6 +106,7 @@ def _parcel(
 ) -> Parcel:
     state, records = catalog.state, piece.observed.records
     if not len(rows) and not asides:  # as in most sweeps
+        stats.saw(0, 0, 0)
         none = Columns.empty()
         return _made(piece, catalog, _after(piece, state, none, 0, allowance), none, rows, Entries.empty(), [])
     first = partitions_of(state.shard, state.shards).start
