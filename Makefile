@@ -7,7 +7,7 @@ JARS   := $(VENV)/.jars
 STORES := $(VENV)/.stores
 # Tests wait more than they work, so more run at a time than there are cores. On a server named in AEROSPIKE_HOSTS they
 # share its namespaces, and run one after the other.
-WORKERS ?= $(if $(AEROSPIKE_HOSTS),0,4)
+WORKERS ?= $(if $(AEROSPIKE_HOSTS),0,3)
 AZURITE  := azurite@3.35.0
 FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.56.1
 

@@ -1,8 +1,10 @@
 """Kafka transactions that carry changes and the progress that speaks of them, fenced by the membership."""
 
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import repeat
 from operator import length_hint
@@ -27,6 +29,8 @@ REPORT_BYTES = 64 << 10
 """One message in so many bytes asks for a delivery report."""
 ROOM = 4096
 """What a message takes beside a content: the head of a change or the reason of an aside, and Kafka's own."""
+GRACE_S = 1.0
+"""So much longer than its own time-out a step is waited for."""
 BURST = 20_000
 """Messages between two looks at what the client has to report."""
 
@@ -154,12 +158,15 @@ class Transaction:
             return
         offsets = [TopicPartition(self._topics.progress, shard, at + 1) for shard, at in self._progress.items()]
         with mapped("commit a transaction"):
-            _retried(
-                lambda: self._producer.send_offsets_to_transaction(
-                    offsets, self._assignment.metadata, self._settings.timeout_s
+            _within(
+                self._settings.timeout_s + GRACE_S,
+                lambda: _retried(
+                    lambda: self._producer.send_offsets_to_transaction(
+                        offsets, self._assignment.metadata, self._settings.timeout_s
+                    ),
+                    self._settings.timeout_s,
                 ),
-                self._settings.timeout_s,
-            )
+            )  # fmt: skip
             _retried(lambda: self._producer.commit_transaction(self._settings.timeout_s), self._settings.timeout_s)
 
     def _mine(self, shard: int) -> None:
@@ -300,6 +307,29 @@ class Publisher:
         if lost:
             producer.purge()
             self._producer = None
+
+
+def _within(seconds: float, step: Callable[[], None]) -> None:
+    """Take a step in a thread of its own, which is left alone when the time is over: BrokerUnreachable.
+
+    A broker that goes while it is to be told a group's offsets is waited for by librdkafka 2.16 for as long as its
+    requests may take, a minute, and with a shorter `socket.timeout.ms` for ever, whatever time-out the call is given.
+    """
+    done: Future[None] = Future()
+
+    def take() -> None:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - raised again below, by who waits
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=take, name="offsets of a transaction", daemon=True).start()
+    try:
+        done.result(seconds)
+    except TimeoutError:
+        raise BrokerUnreachable(f"no broker has taken the offsets of a transaction within {seconds:g} s") from None
 
 
 def _retried(step: Any, timeout_s: float) -> None:
