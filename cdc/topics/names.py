@@ -14,7 +14,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from cdc.config import KafkaSettings
-from cdc.errors import TopicMismatch
+from cdc.errors import BrokerUnreachable, TopicMismatch
 from cdc.topics.client import common, failure, mapped, own
 
 
@@ -144,7 +144,8 @@ class Topics:
 
 
 def _described(admin: AdminClient, name: str, timeout_s: float) -> tuple[int, dict[str, str]]:
-    """Partition count and settings. A topic just created is unknown to its broker for a moment: asked again."""
+    """Partition count and settings. A topic just created is unknown to its broker for a moment: asked again, and
+    BrokerUnreachable where that takes too long: the topic was listed or made a moment ago."""
     resource = ConfigResource(ResourceType.TOPIC, name)
     deadline = time.monotonic() + timeout_s
     while True:
@@ -156,7 +157,8 @@ def _described(admin: AdminClient, name: str, timeout_s: float) -> tuple[int, di
             error = metadata.error or Code(Code.LEADER_NOT_AVAILABLE)
         except KafkaException as raised:
             error = raised.args[0]
-        fresh = error.code() in (Code.UNKNOWN_TOPIC_OR_PART, Code.LEADER_NOT_AVAILABLE)
-        if not fresh or time.monotonic() > deadline:
+        if error.code() not in (Code.UNKNOWN_TOPIC_OR_PART, Code.LEADER_NOT_AVAILABLE):
             raise failure(error, f"describe topic {name}")
+        if time.monotonic() > deadline:
+            raise BrokerUnreachable(f"the brokers do not tell of topic {name} within {timeout_s:g} s: {error.str()}")
         time.sleep(0.05)

@@ -237,7 +237,8 @@ class Touch(Step):
 
 @dataclass(frozen=True, slots=True)
 class ReadTouch(Step):
-    """A read that prolongs the record: LUT and void time move, the generation does not."""
+    """A read that prolongs the record: LUT and void time move, the generation does not. It never makes a life shorter
+    (the server's `read_touch_master`)."""
 
     key: int
     ttl: int
@@ -249,7 +250,8 @@ class ReadTouch(Step):
             return
         if record.void_time_s:
             void = store.void_time(record, self.ttl, node.now())
-            store.put(replace(record, lut_ms=max(record.lut_ms, node.now()), void_time_s=void, row=None))
+            if void > record.void_time_s:
+                store.put(replace(record, lut_ms=max(record.lut_ms, node.now()), void_time_s=void, row=None))
 
 
 @dataclass(frozen=True, slots=True)
