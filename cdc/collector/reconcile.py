@@ -1,7 +1,7 @@
 """Finding what is gone: the rules of `deletes`, applied to one namespace.
 
 `read` takes the counts and counters; the collector sweeps between two readings; `reconcile` then looks at the
-partitions that are not proven, and makes parcels of every end it has found. How far `reconciled_at` may advance, and
+partitions that are not proven, and makes parcels of every end it has found (`ends`). How far `reconciled_at` may advance, and
 why, is argued in `deletes`.
 """
 
@@ -12,28 +12,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from cdc.collector.catalog import Catalog
-from cdc.collector.deletes import Reading, Shown, absent, agreeing, cleared, ends_of, otherwise, proven, unknown
-from cdc.collector.entries import ASIDE, Entries, Keys, digests_of, find, key_order, keys_of
+from cdc.collector.deletes import Reading, Shown, agreeing, cleared, otherwise, proven, unknown
+from cdc.collector.ends import Telling, ends_parcel, shard_ends, span
+from cdc.collector.entries import Entries, Keys, digests_of, find, key_order, keys_of
 from cdc.collector.publish import Parcel
-from cdc.collector.state import ShardState
-from cdc.collector.versions import ended
-from cdc.errors import ProtocolError
-from cdc.model import (
-    BEGINNING,
-    DIGEST_SIZE,
-    I64,
-    PARTITIONS,
-    U8,
-    U64,
-    Bodies,
-    Bool,
-    Columns,
-    Origin,
-    partition_of,
-    partitions_of,
-)
+from cdc.model import BEGINNING, DIGEST_SIZE, I64, PARTITIONS, U8, Bool, partition_of
 from cdc.source import Source
-from cdc.topics.progress import Kind
 
 LOOK_RECORDS = 1_000_000
 """About so many digests are asked for at a time."""
@@ -150,7 +134,7 @@ def reconcile(
         return Outcome(0, 0, unrest)
     catalogued = np.full(PARTITIONS, -1, np.int64)
     for catalog in ready.values():
-        catalogued[_slice(catalog.state)] = catalog.counts()
+        catalogued[span(catalog.state)] = catalog.counts()
     if doubts.apart:
         quiet = doubts.sure is not None and after.quiet_since(doubts.sure)
         doubts.hazy |= ~agreeing(before, after, catalogued, source.scope) if quiet else np.True_
@@ -219,16 +203,16 @@ def reconcile(
     doubts.sure = after
     all_gone = Entries.concat(gone).sort()
     tell = Telling(found, final, observed_at, before.at, evicting)
-    rest = {shard: _ends(c, all_gone, doubts, tell) for shard, c in ready.items()}
+    rest = {shard: shard_ends(c, all_gone, doubts.hazy, tell) for shard, c in ready.items()}
     lasts: list[Parcel] = []
     for shard, catalog in ready.items():
         while len(rest[shard]) > ENDS:
-            deliver([_parcel(catalog, rest[shard].take(slice(ENDS)), tell, last=False)])
+            deliver([ends_parcel(catalog, rest[shard].take(slice(ENDS)), tell, last=False)])
             rest[shard] = rest[shard].take(slice(ENDS, None))
         if sum(len(parcel.columns) for parcel in lasts) + len(rest[shard]) > ENDS:
             deliver(lasts)
             lasts = []
-        lasts.append(_parcel(catalog, rest[shard], tell, last=True))
+        lasts.append(ends_parcel(catalog, rest[shard], tell, last=True))
     deliver(lasts)
     return Outcome(sum(len(c.state.watermark) for c in ready.values()) - len(doubted), len(doubted))
 
@@ -279,7 +263,7 @@ def missed(catalogs: Mapping[int, Catalog], doubts: Doubts) -> I64:
     out: list[I64] = [same.partition]
     where = partition_of(suspects)
     for catalog in catalogs.values():
-        mine = _slice(catalog.state)
+        mine = span(catalog.state)
         rows = np.flatnonzero((where >= mine.start) & (where < mine.stop))
         known, _ = catalog.lookup(suspects[rows])
         out.append(where[rows[~known]])
@@ -288,88 +272,10 @@ def missed(catalogs: Mapping[int, Catalog], doubts: Doubts) -> I64:
     return overlooked
 
 
-@dataclass(frozen=True, slots=True)
-class Telling:
-    """What goes for all ends that are found at once. `found[p]`: up to when partition p is proven once all are told;
-    `reading` came after the look; `observed_at` and `started_at` are moments of it (milliseconds, nodes' time)."""
-
-    found: I64
-    reading: Reading
-    observed_at: int
-    started_at: int
-    evicting: bool
-
-
-def _ends(catalog: Catalog, gone: Entries, doubts: Doubts, tell: Telling) -> Entries:
-    """The shard's entries that have ended, those included that have expired, which leave haze."""
-    state = catalog.state
-    mine = _slice(state)
-    partition = gone.partition
-    gone = gone.take((partition >= mine.start) & (partition < mine.stop))
-    # By the watermark every later write would have been seen, so whatever has expired by then has ended; unless clocks
-    # were set back since, and show it again.
-    expired = catalog.expired(min(state.resolved_at, tell.started_at))
-    expired = expired.take(absent(expired, Keys(gone.key, gone.tail_high, gone.tail_low)))
-    doubts.hazy[np.unique(np.concatenate([expired.partition, _expiring(gone, tell.observed_at)]))] = True
-    return Entries.concat([gone, expired])
-
-
-def _parcel(catalog: Catalog, ends: Entries, tell: Telling, *, last: bool) -> Parcel:
-    """Some of a shard's ends; only with the last of them is anything proven."""
-    state = catalog.state
-    columns, sets = _told(state, ends, tell)
-    known = np.maximum(state.reconciled, tell.found[_slice(state)]) if last else state.reconciled
-    floors = state.floors.after(columns.digest, columns.effective_at, state.resolved_at)
-    return Parcel(
-        catalog=catalog,
-        state=replace(state, reconciled=known, floors=floors),
-        columns=columns,
-        contents=Bodies(np.empty(0, np.uint8), np.zeros(1, np.int64)),
-        rows=sets,
-        sets=tuple(None if name is None else name.encode() for name in state.sets),
-        put=Entries.empty(),
-        out=ends.digest,
-        asides=(),
-        kind=Kind.RECONCILE,
-        complete=last,
-        partitions=(),
-        started_at=tell.started_at,
-        observed_at=tell.observed_at,
-        unobserved_since=state.resolved_at,
-    )
-
-
-def _told(state: ShardState, ends: Entries, tell: Telling) -> tuple[Columns, I64]:
-    """Columns of what has ended, and where each one's set stands in the state's sets, as `codec.changes` wants it."""
-    number = (ends.set_number & ~np.uint16(ASIDE)).astype(np.int64)
-    whole, sets_cut = tell.reading.truncated_at, tell.reading.sets_truncated_at
-    by_set = np.array([max(whole, sets_cut.get(name or "", 0)) for name in state.sets], np.int64)
-    hashes: U64 = np.array(state.set_hashes, np.uint64)
-    found = state.reconciled[ends.partition - _slice(state).start]
-    rows_of, effective_at = ends_of(ends, by_set[number], found, tell.observed_at, tell.evicting)
-    floor = state.floors.of(ends.digest)
-    parts, sets = [], [np.empty(0, np.int64)]
-    for op, rows in rows_of.items():
-        some = ends.take(rows)
-        parts.append(
-            ended(
-                some, op, hashes[number[rows]], found[rows], effective_at[rows], floor[rows], tell.observed_at,
-                Origin.RECONCILE,
-            )
-        )  # fmt: skip
-        sets.append(-1 - number[rows])
-    return Columns.concat(parts), np.concatenate(sets)
-
-
-def _expiring(gone: Entries, observed_at: int) -> I64:
-    void_time = gone.void_time
-    return gone.partition[(void_time > 0) & (void_time <= observed_at)]
-
-
 def _known(catalog: Catalog, part: I64, present: Keys) -> Iterator[tuple[Entries, slice]]:
     """For each unbroken run of the partitions in the catalog's shard: its entries, and which of those that the look has
     shown are there."""
-    mine = _slice(catalog.state)
+    mine = span(catalog.state)
     here = part[(part >= mine.start) & (part < mine.stop)]
     for run in np.split(here, np.flatnonzero(np.diff(here) != 1) + 1):
         if len(run):
@@ -389,10 +295,3 @@ def _portions(partitions: I64, counts: I64) -> list[I64]:
 
 def _digests(keys: Keys, rows: Bool) -> U8:
     return digests_of(*keys.take(rows))
-
-
-def _slice(state: ShardState) -> slice:
-    shard = partitions_of(state.shard, state.shards)
-    if shard.stop > PARTITIONS:
-        raise ProtocolError(f"shard {state.shard} of {state.shards} lies outside the partitions")
-    return slice(shard.start, shard.stop)
