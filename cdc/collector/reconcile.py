@@ -1,8 +1,8 @@
 """Finding what is gone: the rules of `deletes`, applied to one namespace.
 
 `read` takes the counts and counters; the collector sweeps between two readings; `reconcile` then looks at the
-partitions that are not proven, and makes parcels of every end it has found (`ends`). How far `reconciled_at` may advance, and
-why, is argued in `deletes`.
+partitions that are not proven, and makes parcels of every end it has found (`ends`). How far `reconciled_at` may
+advance, and why, is argued in `deletes`.
 """
 
 import time
