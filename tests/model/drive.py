@@ -28,11 +28,13 @@ passed."""
 
 @dataclass(slots=True)
 class Mark:
-    """A finished round: when (`seq`) it began and ended, the time then, and how much progress each shard had."""
+    """A finished round: when (`seq`) it began and ended, the time at its end, how long it took (milliseconds), and how
+    much progress each shard had."""
 
     began: int
     ended: int
     clock: int
+    took: int
     progress: dict[int, int]
 
 
@@ -53,6 +55,7 @@ class Drive:
     _events: deque[Event] = field(init=False)
     _leaving: bool = False
     _round_began: int = 0
+    _round_began_at: int = 0
     _tears: int = 0
 
     def __post_init__(self) -> None:
@@ -122,6 +125,7 @@ class Drive:
                 self._round_began,
                 self.world.seq,
                 self.world.now,
+                self.world.now - self._round_began_at,
                 {k: len(told) for k, told in self.log.progress.items()},
             )
         )
@@ -147,7 +151,7 @@ class Drive:
         return False
 
     def _prepare(self, event: Round) -> None:
-        self._round_began = self.world.seq
+        self._round_began, self._round_began_at = self.world.seq, self.world.now
         self._tears = event.tears if event.dies else 0
         if event.commit != "done":
             self.log.answers.append(event.commit)
