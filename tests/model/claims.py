@@ -37,8 +37,8 @@ from tests.model.edges import Log, bodies_of
 from tests.model.world import KEY_OF, Sample, State, World, clocks_of
 
 SHARPNESS_MS = 1_100
-"""How far a moment of detection may lie ahead: a node without a record tells its time in seconds. And by as much as a
-request took by which the time was asked: no longer than the round."""
+"""How far a moment of detection may lie ahead: a node without a record tells its time in seconds. And by as much as the
+request took by which the time was asked last: no longer than the longest round so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +181,12 @@ def _quiet(told_: Told, drive: Any, key: int, sample: Sample, t: int) -> bool:
     history = drive.world.history[key]
     same = [s for s in history if s.version == sample.version]
     following = [s.seq for s in history if s.seq > same[-1].seq]
-    swept = confirmed = False
+    swept, confirmed, longest = False, False, 0
     for mark in drive.marks:
         progress = drive.log.progress.get(told_.shard, [])[: mark.progress.get(told_.shard, 0)]
         reconciled = min(progress[-1].reconciled_at, progress[-1].resolved_at) if progress else 0
-        since = mark.clock + mark.took + SHARPNESS_MS
+        longest = max(longest, mark.took)
+        since = mark.clock + longest + SHARPNESS_MS
         swept = swept or (mark.began > same[0].seq and same[0].clock < reconciled and since < t)
         confirmed = confirmed or (t <= reconciled and (not following or mark.ended < following[0]))
     return swept and confirmed
