@@ -134,16 +134,17 @@ class LocalStore:
         Where the directory went, no object is missing; and to make it again would begin an empty archive below the
         place of a disk that was unmounted.
         """
-        gone = StoreUnreachable(f"{name}: the directory {self._path} is gone")
-        if not self._path.exists():
-            raise gone
+        self._require(name)
         try:
             with _told(name):
                 yield
-        except ArchiveError as error:
-            if not self._path.exists():
-                raise gone from error
+        except ArchiveError:
+            self._require(name)
             raise
+
+    def _require(self, name: str) -> None:
+        if not self._path.exists():
+            raise StoreUnreachable(f"{name}: the directory {self._path} is gone")
 
 
 @contextlib.contextmanager

@@ -53,9 +53,10 @@ What would break step 2, and how it is met:
   one has come the partition is looked at all the same. A truncation is a disturbance, at every node by itself, until
   the last of its records has been removed.
 - A counter moves when a delete is answered, which with replicas is after the record has gone. So the second reading's
-  count must not lie below |K| either (it cannot, where the argument holds). What is left: in one partition a record was
-  deleted before `at`, another inserted since the last sweep and deleted again before this one, its answer waits for a
-  replica from then until the second reading, and a third was inserted after the sweep.
+  count must not lie below |K| either (it cannot, where the argument holds). What is left: in one partition (by brief
+  readings: in the namespace) a record was deleted before `at`, another inserted since the last sweep and deleted again
+  before this one, its answer waits for a replica from then until the second reading, and a third was inserted after the
+  sweep.
 - A node's clock is further behind than the overlap. Steps are noticed at the next sweep (`clocks`); the audit finds
   what they hid. A record created and expired between two sweeps, hiding a delete in its partition until it is
   purged, is assumed not to happen.

@@ -10,7 +10,7 @@ from cdc import codec
 from cdc.clock import Clock, wall_clock
 from cdc.codec import bins
 from cdc.config import ReplayerSettings
-from cdc.errors import ClusterUnreachable, PartitionUnavailable
+from cdc.errors import PartitionUnavailable
 from cdc.model import I32, I64, NEVER, U8, U64, Bodies, Bool
 from cdc.replayer.refusals import Limits
 from cdc.source import Source, facts
@@ -74,14 +74,10 @@ class Target:
     def limits(self) -> Limits:
         """Why it may forbid writes now. Raises ClusterUnreachable where no node says."""
         about, sets = f"namespace/{self.namespace}", f"sets/{self.namespace}"
-        said = self.source.cluster.ask_all(about, sets)
-        told = {node.name: answer for node, answer in said.items() if not isinstance(answer, ClusterUnreachable)}
-        if not told:
-            raise ClusterUnreachable(f"no node of {self.namespace} answers")
-        answers = facts.holding(told, self.namespace).values()
+        said, _ = self.source.holders(about, sets)
         return Limits.said(
-            [facts.namespace_facts(answer[about], self.namespace) for answer in answers],
-            [line for answer in answers for line in facts.set_lines(answer[sets])],
+            [facts.namespace_facts(answer[about], self.namespace) for answer in said.values()],
+            [line for answer in said.values() for line in facts.set_lines(answer[sets])],
         )
 
     def read(self, digests: U8, heads: Bodies, names: Sequence[str] = ()) -> tuple[Bool, U64, I64]:

@@ -124,11 +124,8 @@ class Source:
         """Threads that a node gives to one query at the most: `single-query-threads`, the highest of the nodes'.
         ClusterUnreachable."""
         about = f"namespace/{self.namespace}"  # it tells the namespace's settings as well
-        said, _ = self._said_all(about)
-        if not said:
-            raise ClusterUnreachable(f"no node of {self.namespace} answers")
-        holders = facts.holding(said, self.namespace).values()
-        return max(facts.number(facts.pairs(answer[about]), "single-query-threads") for answer in holders)
+        said, _ = self.holders(about)
+        return max(facts.number(facts.pairs(answer[about]), "single-query-threads") for answer in said.values())
 
     def luts(self, digests: U8) -> tuple[I64, I64, I64]:
         """LUT (milliseconds), generation and result code of named records, by batches of expression reads."""
@@ -272,10 +269,16 @@ class Source:
     def standing(self, *, brief: bool = False) -> facts.Standing:
         """Counts (not in a brief one), deletion counters, truncations and clocks of all nodes, by one request to each.
         Where one does not answer it is left out, and the counts are not settled; ClusterUnreachable if none does."""
-        said, all_of_them = self._said_all(*facts.standing_commands(self.namespace, brief=brief))
+        said, all_of_them = self.holders(*facts.standing_commands(self.namespace, brief=brief))
+        return facts.standing(said, self.namespace, complete=all_of_them, brief=brief)
+
+    def holders(self, *commands: str) -> tuple[dict[str, Mapping[str, str]], bool]:
+        """What the nodes that have the namespace say, by name, and whether all nodes have answered. `namespace/NAME` is
+        among the commands. Raises ClusterUnreachable if no node answers, NamespaceUnknown if none has the namespace."""
+        said, all_of_them = self._said_all(*commands)
         if not said:
             raise ClusterUnreachable(f"no node answers, of {', '.join(node.name for node in self.cluster.nodes())}")
-        return facts.standing(facts.holding(said, self.namespace), self.namespace, complete=all_of_them, brief=brief)
+        return facts.holding(said, self.namespace), all_of_them
 
     def _said_all(self, *commands: str) -> tuple[dict[str, Mapping[str, str]], bool]:
         """The answers of the nodes that answer, by name, and whether all of them did."""
