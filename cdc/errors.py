@@ -90,7 +90,7 @@ class NamespaceUnknown(SourceError):
     """The cluster has no such namespace."""
 
     exit_code = 12
-    default_hint = "Check aerospike.namespace against the server's configuration."
+    default_hint = "Check aerospike.namespaces against the server's configuration."
 
 
 class LoginRefused(SourceError):
