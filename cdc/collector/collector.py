@@ -1,7 +1,7 @@
 """The collector: sweeps its shards again and again, reconciles, audits, and goes on after whatever passes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from threading import Event
 from types import TracebackType
@@ -12,7 +12,7 @@ import numpy as np
 from cdc.clock import Clock, rfc3339, steady_clock
 from cdc.collector.deletes import Reading
 from cdc.collector.look import Look
-from cdc.collector.pace import Pace
+from cdc.collector.pace import SPREAD, Pace
 from cdc.collector.publish import Parcel
 from cdc.collector.reconcile import Doubts, missed, read, read_before, reconcile
 from cdc.collector.session import Session
@@ -65,6 +65,8 @@ class Collector:
         self._began, self._audited_at = time.monotonic(), float("-inf")
         self._rate: float | None = None  # bytes of contents a second, by the last sweep
         self._full: Look | None = None  # a base snapshot or an audit under way
+        self._sweeping: Iterator[float] | None = None  # a sweep under way, which rests
+        self._rests_until = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -139,7 +141,7 @@ class Collector:
                 failure(error)
                 self._session.listen()
                 self._session.let_go(error)
-                self._full = None
+                self._full = self._sweeping = None
                 stop.wait(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)])
                 failures += 1
             else:
@@ -147,23 +149,33 @@ class Collector:
                 self._ready = True
                 success()
                 self._session.listen()
-                due = self._sweep_due
-                if self._full is not None:
-                    due = min(due, self._full.due)
-                stop.wait(min(max(due - time.monotonic(), 0), 0.25))
+                stop.wait(min(max(self._due - time.monotonic(), 0), 0.25))
 
     @property
     def _sweep_due(self) -> float:
         return self._swept_at + self._session.sparing.pause_s(self._swept_at_ms)
 
+    @property
+    def _due(self) -> float:
+        """When there is something to do again."""
+        if self._sweeping is not None:
+            return self._rests_until
+        return self._sweep_due if self._full is None else min(self._sweep_due, self._full.due)
+
     def _round(self) -> None:
         if not self._session.take_part(0.2):
             return
         now = time.monotonic()
-        if now >= self._sweep_due:
+        if self._sweeping is None and now >= self._sweep_due:
             self._swept_at, self._swept_at_ms = now, self._session.clocks.measured()
             # The last sweep that ends in time for it: the next one would come too late.
-            self._sweep(reconciling=now + self._session.sparing.sweep_every_s > self._reconcile_due)
+            late = now + self._session.sparing.sweep_every_s > self._reconcile_due
+            self._sweeping = self._sweep_on(reconciling=late)
+        if self._sweeping is not None:
+            self._rests_until = next(self._sweeping, 0.0)
+            if self._rests_until:
+                return
+            self._sweeping = None
         if self._base_step():
             return
         if self._full is None and self._audit_due:
@@ -192,7 +204,6 @@ class Collector:
     def _full_step(self) -> None:
         if self._full is not None and not self._full.step(self._session):
             self._full, self._audited_at = None, time.monotonic()
-            self.stats.stands(self._session.catalogs)
 
     def _base_step(self) -> bool:
         """The next piece of an unfinished base snapshot, or of the audit of rebuilt catalogs, whose partitions count as
@@ -212,6 +223,12 @@ class Collector:
         return False
 
     def _sweep(self, *, reconciling: bool, sharp: bool = False) -> None:
+        for until in self._sweep_on(reconciling=reconciling, sharp=sharp):
+            time.sleep(max(0.0, until - time.monotonic()))
+
+    def _sweep_on(self, *, reconciling: bool, sharp: bool = False) -> Iterator[float]:
+        """A sweep, and reconciling. Yields whenever it rests, the moment of `time.monotonic` until which it does; it is
+        over when shards were taken up meanwhile."""
         session = self._session
         session.watch_clocks(sharp=sharp)
         if not any(c.state.based for c in session.catalogs.values()):
@@ -222,7 +239,17 @@ class Collector:
         brief = session.doubts.calm
         before = read_before(session.source, session.times, brief=brief) if reconciling else None
         # What nodes say after the sweep they are asked while Kafka takes in what it brought.
-        look = self._sweep_all(partial(read, session.source, session.times, brief=brief) if reconciling else None)
+        afterwards = partial(read, session.source, session.times, brief=brief) if reconciling else None
+        # Between the pieces of a base snapshot or an audit, and where somebody waits for it, a sweep is short.
+        portions = 1 if sharp or self._full is not None else session.sparing.portions
+        look = self._sweep_look(portions, afterwards)
+        held = session.assignment
+        while look.step(session):
+            session.still()
+            if look.due > time.monotonic():
+                yield look.due
+                if session.assignment is not held:
+                    return
         session.sparing.swept(look.records)
         self._rate = look.size / max(self._own.sweep_every_s, time.monotonic() - began)
         overlooked = missed(session.catalogs, session.doubts)
@@ -232,15 +259,18 @@ class Collector:
             self._finish(self._full_look(Kind.AUDIT, overlooked.tolist(), rests=False))
         if before is not None:
             self._reconcile(before, look, began)
-        self.stats.stands(session.catalogs)
 
-    def _sweep_all(self, afterwards: Callable[[], Reading] | None = None) -> Look:
-        """Sweep every shard whose base snapshot is complete."""
+    def _sweep_again(self) -> None:
+        look = self._sweep_look()
+        self._finish(look)
+        self._session.sparing.swept(look.records)
+
+    def _sweep_look(self, portions: int = 1, afterwards: Callable[[], Reading] | None = None) -> Look:
+        """At every shard whose base snapshot is complete, in so many portions spread over a sweep's period."""
         ready = (partitions_of(s, self._own.shards) for s, c in sorted(self._session.catalogs.items()) if c.state.based)
         based: I64 = np.concatenate([np.arange(p.start, p.stop, dtype=np.int64) for p in ready])
-        look = Look(Kind.SWEEP, based, self._sweep_pace(), afterwards=afterwards)
-        self._finish(look)
-        return look
+        over_s = SPREAD * self._session.sparing.sweep_every_s if portions > 1 else 0.0
+        return Look(Kind.SWEEP, based, self._sweep_pace(portions), over_s=over_s, afterwards=afterwards)
 
     def _reconcile(self, before: Reading, look: Look, began: float) -> None:
         """Find what was deleted until `before` was read, at `began`; `look` is the sweep since. While the cluster is
@@ -251,7 +281,7 @@ class Collector:
         try:
             outcome = reconcile(
                 session.source, session.catalogs, before, look.said.result(), session.doubts, session.times,
-                lambda: session.sparing.swept(self._sweep_all().records), partial(self._deliver_ends, look), look.held,
+                self._sweep_again, partial(self._deliver_ends, look), look.held,
             )  # fmt: skip
         finally:
             look.release(session)
@@ -292,14 +322,13 @@ class Collector:
         if look is not None:
             time.sleep(min(max(look.due - time.monotonic(), 0), 0.25))
 
-    def _sweep_pace(self) -> Pace:
+    def _sweep_pace(self, portions: int) -> Pace:
         limit = self._own.transaction_bytes // PIECES
         oldest = min(c.state.resolved_at for c in self._session.catalogs.values() if c.state.based)
         pause_s = max(0.0, (self._session.times.earliest() - oldest) / 1000)
-        set_back = self._session.swept_at == BEGINNING
-        if self._rate is None or set_back or pause_s > 10 * self._own.sweep_every_s + 10:
+        if self._rate is None or self._session.forgotten or pause_s > 10 * self._own.sweep_every_s + 10:
             return Pace.unknown(limit)
-        return Pace.expecting(limit, 2 * self._rate * pause_s)
+        return Pace.expecting(limit, 2 * self._rate * pause_s, portions)
 
     def _full_look(self, kind: Kind, partitions: "range | list[int]", *, rests: bool = True) -> Look:
         self._session.look_at_metadata(everything=True)

@@ -23,7 +23,8 @@ from cdc.topics.progress import Kind
 @dataclass(slots=True)
 class Look:
     """What is left of a look: `remaining` partitions, ascending. `size` counts the bytes of contents that it has
-    brought, and `records` the records. One that `rests` spares the source between its pieces: the next is `due` at a
+    brought, `records` the records, `worked_s` the time it took without its rests. One that `rests` spares the source
+    between its pieces, and one that is spread `over_s` seconds begins its pieces evenly in them: the next is `due` at a
     moment of `time.monotonic`. `afterwards` is asked, by the thread beside, once everything was read: what it has to
     say is `said`. A sweep whose last piece brings nothing then holds that piece's parcels back (`held`): who decides by
     what was said `release`s them, or what stands for them, and only then the sweep is over."""
@@ -34,13 +35,20 @@ class Look:
     size: int = 0
     records: int = 0
     rests: bool = False
+    over_s: float = 0.0
+    worked_s: float = 0.0
     due: float = 0.0
     afterwards: Callable[[], Any] | None = None
     said: Future[Any] | None = None
     held: tuple[Parcel, ...] = ()
-    _began: float = field(default_factory=time.monotonic)
     _started_at: int = 0
     _ahead: Future[Piece] | None = None
+    _holding: Piece | None = None
+    _began: float = field(init=False)
+    _whole: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._began, self._whole = time.monotonic(), len(self.remaining)
 
     def step(self, session: Session) -> bool:
         """Commit what the next piece brings, if it is due; whether more is left. Raises SourceError, KafkaError and
@@ -57,36 +65,40 @@ class Look:
         if self.rests:
             took_s = time.monotonic() - began
             self.due = began + took_s + session.sparing.rest_s(len(piece.partitions), took_s)
+        elif self.over_s:
+            self.due = self._began + self.over_s * (1 - len(left) / self._whole)
         # Sweeps go on between an audit's pieces: what was read before one must not be published after it.
         may = self.kind == Kind.SWEEP or (self.kind == Kind.BASE and session.sparing.reads_ahead)
-        ahead = len(left) and may
+        ahead = len(left) and may and time.monotonic() >= self.due
         self._ahead = session.beside.submit(self._read, session, self._next(left)) if ahead else None
         if not len(left) and self.afterwards is not None:
             self.said = session.beside.submit(self.afterwards)
         made = parcels(piece, session.catalogs, session.allowance, session.stats)
-        if not len(left) and self.kind == Kind.SWEEP:
-            session.doubts.swept(session.swept_at, piece.observed_at)
+        if self.kind == Kind.SWEEP:
+            session.doubts.swept(session.swept_at[piece.partitions], piece.observed_at)
         hold = self.said is not None and all(parcel.empty for parcel in made)
         if not hold:
             session.deliver(made)
         self.remaining, self.size, self.records = left, self.size + size, self.records + len(piece.observed)
+        self.worked_s += time.monotonic() - began
         if hold:
-            self.held = tuple(made)
-        elif not len(left):
-            self._over(session)
+            self.held, self._holding = tuple(made), piece
+        else:
+            self._committed(session, piece)
         return bool(len(left))
 
     def release(self, session: Session, instead: Sequence[Parcel] = ()) -> None:
         """Deliver what is held back, or what stands for it. Raises KafkaError and CatalogError: it is not held then."""
         held, self.held = self.held, ()
-        if held:
+        if held and self._holding is not None:
             session.deliver(list(instead or held))
-            self._over(session)
+            self._committed(session, self._holding)
 
-    def _over(self, session: Session) -> None:
+    def _committed(self, session: Session, piece: Piece) -> None:
         if self.kind == Kind.SWEEP:
-            session.swept_at = self._started_at
-        session.stats.looked(self.kind, time.monotonic() - self._began)
+            session.swept_at[piece.partitions] = piece.started_at
+        if not len(self.remaining):
+            session.stats.looked(self.kind, self.worked_s)
 
     def _next(self, left: I64) -> I64:
         return left[: self.pace.partitions]
@@ -95,7 +107,8 @@ class Look:
         shards = session.settings.collector.shards
         started_at = session.times.earliest()
         self._started_at = self._started_at or started_at
-        since = lower_bound(self.kind, session.catalogs, partitions, session.allowance, session.swept_at)
+        began_at = int(session.swept_at[partitions].min())
+        since = lower_bound(self.kind, session.catalogs, partitions, session.allowance, began_at)
         # What changes between the two queries is not asked again: the next sweep brings it, under a blind interval that
         # covers it, and asking would cost as much as the look itself while there is a load.
         limit = session.sparing.records_per_s

@@ -13,6 +13,12 @@ GROWTH = 8
 RESTING = 16
 """Partitions of a piece after which a look rests, at the most."""
 
+PORTIONS = 4
+PORTION_RECORDS = 5_000
+"""A sweep is spread over its period in so many portions at the most, of so many records at the least."""
+SPREAD = 0.8
+"""Of its period: the last portion has to be over when the next sweep begins, and in the second of the first one."""
+
 LEAD_MS = 50
 """How long after the beginning of a second, so that every node's clock and our measure of it have passed it."""
 
@@ -27,6 +33,15 @@ def next_start(began_ms: int, every_ms: int) -> int:
     """
     due = began_ms + every_ms
     return min(due, (began_ms // 1000 + 1) * 1000 + LEAD_MS) if every_ms == 1000 else due
+
+
+def portions(records: int) -> int:
+    """In how many portions a sweep is spread over its period, when the last one brought so many records.
+
+    One burst a second keeps a small machine's cores busy for half of it, and whoever is served by the same nodes waits.
+    In portions the same work never takes long, and what was written waits less until it is published.
+    """
+    return max(1, min(PORTIONS, records // PORTION_RECORDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +60,10 @@ class Pace:
         return cls(limit, 1 if records else FIRST, records, RESTING if rests else PARTITIONS)
 
     @classmethod
-    def expecting(cls, limit: int, size: float) -> Self:
-        """Of a look at all partitions that should bring about `size` bytes."""
-        return cls(limit, max(1, min(PARTITIONS, int(PARTITIONS * limit / max(1.0, size)))))
+    def expecting(cls, limit: int, size: float, portions: int = 1) -> Self:
+        """Of a look at all partitions that should bring about `size` bytes, in so many portions at least."""
+        most = -(-PARTITIONS // portions)
+        return cls(limit, max(1, min(most, int(PARTITIONS * limit / max(1.0, size)))), most=most)
 
     def after(self, partitions: int, size: int, records: int) -> Self:
         """The next piece, when one of so many partitions brought so many bytes and records."""

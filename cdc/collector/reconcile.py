@@ -16,7 +16,7 @@ from cdc.collector.deletes import Reading, Shown, agreeing, cleared, otherwise, 
 from cdc.collector.ends import Telling, ends_parcel, shard_ends, span
 from cdc.collector.entries import Entries, Keys, digests_of, find, key_order, keys_of
 from cdc.collector.publish import Parcel
-from cdc.model import BEGINNING, DIGEST_SIZE, I64, PARTITIONS, U8, Bool, partition_of
+from cdc.model import BEGINNING, DIGEST_SIZE, END_OF_TIME, I64, PARTITIONS, U8, Bool, partition_of
 from cdc.source import Source
 
 LOOK_RECORDS = 1_000_000
@@ -62,15 +62,17 @@ class Doubts:
         """Everything is doubted."""
         return cls(np.ones(PARTITIONS, np.bool_), np.empty((0, DIGEST_SIZE), np.uint8))
 
-    def swept(self, before: int | None, until: int) -> None:
-        """A sweep was over at `until`, the one before it had begun at `before` (nodes' time; None: that is not known).
+    def swept(self, before: I64, until: int) -> None:
+        """A sweep of some partitions was over at `until`, the one before it had begun at `before`, for each of them
+        (nodes' time; the end of time: that is not known).
 
         A record shows from its write to the end of the following second at least: TTLs are whole seconds, and a server
         hides a record only when the second of its void time is over (`as_record_is_expired`). Of two sweeps that are
         further apart the second may miss what was written after the first with a short TTL. Until it is purged such a
         record counts, and seems to be there as it was known before.
         """
-        self.apart = self.apart or before is None or until // 1000 - before // 1000 > 1
+        known = int(before.max()) < END_OF_TIME
+        self.apart = self.apart or not known or until // 1000 - int(before.min()) // 1000 > 1
 
 
 @dataclass(frozen=True, slots=True)

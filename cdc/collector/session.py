@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+
 from cdc.clock import Clock
 from cdc.collector.catalog import Catalog
 from cdc.collector.clocks import Clocks
@@ -22,7 +24,7 @@ from cdc.collector.stats import Stats
 from cdc.collector.sweep import Allowance
 from cdc.config import Settings
 from cdc.errors import CatalogError, CdcError, Fenced, KafkaError, SourceError
-from cdc.model import BEGINNING
+from cdc.model import BEGINNING, END_OF_TIME, I64, PARTITIONS
 from cdc.source import Scope, Source
 from cdc.topics import Membership, Publisher, Topics, end_offsets
 from cdc.topics.membership import Assignment
@@ -52,7 +54,7 @@ class Session:
             self.clocks.earliest, self.clocks.latest, self.allowance.skew_ms, lambda: self.watch_clocks(sharp=True)
         )  # fmt: skip
         self.doubts = Doubts.begin()
-        self.swept_at: int | None = None  # see `sweep.lower_bound`
+        self.swept_at: I64 = np.full(PARTITIONS, END_OF_TIME)  # of each partition, see `sweep.lower_bound`
         self.beside = ThreadPoolExecutor(1, "look-ahead")
         self._clock = clock
         self._after_commit = after_commit
@@ -75,6 +77,16 @@ class Session:
         self._leave_kafka()
         self._leave_cluster()
         self._lock.close()
+
+    @property
+    def assignment(self) -> Assignment | None:
+        """What the shards were taken up by; None while there are none."""
+        return self._assignment
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether partitions are to be swept from the beginning of time."""
+        return bool((self.swept_at == BEGINNING).any())
 
     def take_part(self, timeout_s: float) -> bool:
         """Connect where that is missing, take part in the group, and take up the shards that were assigned; whether
@@ -130,6 +142,7 @@ class Session:
         deliver(self._publisher, parcels, self.stats, self._after_commit, pending)
         if pending:
             self.metadata.told()
+        self.stats.stands(self.catalogs)
 
     def look_at_metadata(self, *, everything: bool = False) -> None:
         """Look at the metadata where it is this worker's to tell; what is new goes with shard 0's next progress.
@@ -176,10 +189,10 @@ class Session:
             self.stats.note(text)
         known = max((int(c.state.watermark.max()) for c in self.catalogs.values()), default=BEGINNING)
         # Clocks that were set back while nobody looked: how far back what was written since goes is not known.
-        unknown = self.swept_at == BEGINNING or self.times.earliest() < known
+        unknown = self.forgotten or self.times.earliest() < known
         # One that was noticed, and whose sweep could not be committed, still asks for that sweep.
-        noticed = self.swept_at if self.swept_at is not None and self.swept_at < known else None
-        self.swept_at = BEGINNING if unknown else noticed
+        noticed = np.where(self.swept_at < known, self.swept_at, END_OF_TIME)
+        self.swept_at = np.full(PARTITIONS, BEGINNING) if unknown else noticed
         self._assignment = assignment
         self.stats.stands(self.catalogs)
 
@@ -219,7 +232,7 @@ class Session:
 
     def _set_back(self, since: int | None) -> None:
         if since is not None:
-            self.swept_at = since if self.swept_at is None else min(self.swept_at, since)
+            self.swept_at = np.minimum(self.swept_at, since)
 
 
 def _claim(root: Path) -> tuple[IO[str], str]:

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 
-from cdc.collector.pace import next_start
+from cdc.collector.pace import next_start, portions
 from cdc.collector.stats import Stats
 from cdc.collector.strain import Strain, connections_within, held_back
 from cdc.config import Settings
@@ -20,6 +20,7 @@ class Sparing:
         self._stats = stats
         self._allowed = self._usual
         self._behind = False
+        self._records = 0
         self.strain = Strain()
 
     @property
@@ -76,8 +77,14 @@ class Sparing:
         elif before.level > 0 == self.strain.level:
             self._stats.note(f"nodes answer freely again: a sweep every {self._usual_s:g} s")
 
+    @property
+    def portions(self) -> int:
+        """In how many portions a sweep is spread over its period."""
+        return portions(self._records)
+
     def swept(self, records: int) -> None:
         """A sweep brought so many records."""
+        self._records = records
         before, self._behind = self._behind, held_back(records, self._own.records_per_s, self._usual_s)
         if self._behind and not before:
             self._stats.note(

@@ -22,6 +22,7 @@ from cdc.errors import ProtocolError
 from cdc.model import (
     BEGINNING,
     DIGEST_SIZE,
+    END_OF_TIME,
     I32,
     I64,
     U8,
@@ -66,19 +67,17 @@ class Allowance:
 
 
 def lower_bound(
-    kind: Kind, catalogs: Mapping[int, Catalog], partitions: I64, allowance: Allowance, swept_at: int | None = None
+    kind: Kind, catalogs: Mapping[int, Catalog], partitions: I64, allowance: Allowance, swept_at: int = END_OF_TIME
 ) -> int | None:
     """The lowest LUT to ask for; None: every record.
 
-    `swept_at` is when the last sweep began, by the nodes' clocks as they are now (None: not known). Watermarks never go
-    back; where clocks did, what was written since that sweep has a LUT below them.
+    `swept_at` is when the last sweep of them began, by the nodes' clocks as they are now (the end of time: not known).
+    Watermarks never go back; where clocks did, what was written since that sweep has a LUT below them.
     """
     if kind != Kind.SWEEP:
         return None
     lowest = min(int(_of(c.state, c.state.watermark, partitions).min()) for c in touched(catalogs, partitions))
-    if swept_at is not None:
-        lowest = min(lowest, swept_at - allowance.skew_ms)
-    return max(BEGINNING, lowest - allowance.overlap_ms)
+    return max(BEGINNING, min(lowest, swept_at - allowance.skew_ms) - allowance.overlap_ms)
 
 
 def touched(catalogs: Mapping[int, Catalog], partitions: I64) -> list[Catalog]:

@@ -1,4 +1,8 @@
-"""What a process took: wall-clock and CPU seconds, peak memory. Roles and peers each run in a process of their own."""
+"""What a process took: wall-clock and CPU seconds, peak memory.
+
+Roles and peers each run in a process, and in a session, of their own, as services do: Linux shares its cores out among
+sessions (autogroup), and in one of all of them who waits for an answer would pay for those who work.
+"""
 
 import contextlib
 import json
@@ -57,7 +61,7 @@ class Running:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed on leaving
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.bench.role"], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self._errors,
+            stderr=self._errors, start_new_session=True,
         )  # fmt: skip
         asked = json.dumps({"role": name, "started_at": time.time(), **arguments}, default=str)
         assert self._process.stdin is not None
@@ -111,8 +115,12 @@ def run_command(command: Sequence[str]) -> Cost:
     counts what this process had when it forked."""
     with tempfile.TemporaryFile() as out:
         began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=out, stderr=out)
-        _, status, used = os.wait4(process.pid, 0)
+        process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+        try:
+            _, status, used = os.wait4(process.pid, 0)
+        except KeyboardInterrupt:  # which a session of its own does not get
+            process.kill()
+            raise
         wall = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:

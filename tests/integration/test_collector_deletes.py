@@ -11,7 +11,7 @@ import pytest
 
 from cdc.collector import Collector
 from cdc.config import ScopeSettings
-from cdc.model import PARTITIONS, Op, Origin
+from cdc.model import END_OF_TIME, PARTITIONS, Op, Origin
 from cdc.source import Source
 from cdc.wire import Cluster
 from tests.fixtures.collecting import Scene
@@ -77,7 +77,7 @@ def test_sweeps_that_are_far_apart_find_nothing_without_a_look_unless_a_life_was
             if shortened:
                 scene.put(7, 8, ttl=1)
             asked.clear()
-            collector._session.swept_at = None  # nobody knows how long ago that was
+            collector._session.swept_at[:] = END_OF_TIME  # nobody knows how long ago that was
             collector._sweep(reconciling=True, sharp=True)
             assert bool(looks(asked)) == shortened
 

@@ -53,6 +53,7 @@ class Drive:
     calm: bool = False
     """Nothing disturbs clocks, nodes or processes."""
     _events: deque[Event] = field(init=False)
+    _collector: Collector | None = None
     _leaving: bool = False
     _round_began: int = 0
     _round_began_at: int = 0
@@ -74,7 +75,7 @@ class Drive:
             kafka=KafkaSettings(prefix="model"), collector=own,
         )  # fmt: skip
         while self._go_on():
-            collector = Collector(settings, clock=self.world.clock, after_commit=self.points)
+            collector = self._collector = Collector(settings, clock=self.world.clock, after_commit=self.points)
             self._leaving = False
             try:
                 collector.run(self, failure=self._failed, note=self.notes.append)  # type: ignore[arg-type]
@@ -114,6 +115,9 @@ class Drive:
         return self._leaving
 
     def wait(self, timeout: float | None = None) -> bool:
+        if self._collector is not None and self._collector._sweeping is not None:  # the round rests
+            self._happen(Pass(1))
+            return False
         self._mark()
         self._leaving = not self._go_on()
         return self._leaving

@@ -370,7 +370,7 @@ def bodies_of(encoded: list[bytes]) -> Bodies:
 
 def patched(monkeypatch: Any, world: World, log: Log, points: Points, sleep: Callable[[float], None], few: int) -> None:
     """Put these edges, and the world's time, under a collector. Up to `few` LUTs are read by their digests; where there
-    are any, each end is told in a transaction of its own."""
+    are any, each end is told in a transaction of its own, and sweeps are spread."""
 
     def ends(settings: Any, topic: str, shards: Iterable[int], **asked: bool) -> dict[int, int]:
         if asked.get("earliest"):
@@ -388,6 +388,7 @@ def patched(monkeypatch: Any, world: World, log: Log, points: Points, sleep: Cal
         ),
         "ThreadPoolExecutor": Inline,
         "ENDS": 1 if few else 200_000,
+        "portions": lambda records: 3 if few else 1,
         "Membership": lambda *_: MemoryMembership(log),
         "Publisher": lambda *_: MemoryPublisher(log),
         "Cluster": lambda *_: DirectCluster(world, points),

@@ -87,6 +87,12 @@ SET_BACK_AND_REFUSED = Program(
      Round(((1, Delete(0)), (1, Put(0, 0, 0)), (1, Pass(1_000))), 0, "refused")),
 )  # fmt: skip
 """The sweep that a clock's step asks for is refused, and the clock has caught up when the next one begins."""
+SET_BACK_BEFORE_A_SPREAD_SWEEP = Program(
+    0.001, 86_400.0, True, 1_000,
+    (Pass(7_000), Round(), StepClock(0, -6_000), StepClock(1, -6_000), Put(0, 9), Put(2, 9), Put(6, 9), Pass(2_000),
+     Round(), Pass(300), Round()),
+)  # fmt: skip
+"""Each portion of a sweep reaches back as far as a clock's step asks for, also after others were committed."""
 TORN_WITHIN_A_MILLISECOND = Program(
     0.001, 5.0, True, 0,
     (Pass(1), Round((), 1, "done", 1), Pass(0), Round(), Delete(0), Pass(0), Round((), 1, "done", 5_000)),
@@ -142,6 +148,7 @@ def test_what_is_called_exact_is_so_whatever_clocks_nodes_and_processes_do(
 @example(NEW_IN_THE_PAST)
 @example(SET_A_LITTLE_BACK)
 @example(SET_BACK_AND_REFUSED)
+@example(SET_BACK_BEFORE_A_SPREAD_SWEEP)
 @example(SET_A_LITTLE_FORWARD)
 def test_what_is_called_exact_is_so_however_often_clocks_are_set(tmp_path_factory: Any, program: Program) -> None:
     check(program, tmp_path_factory.getbasetemp())

@@ -7,21 +7,21 @@ from hypothesis import strategies as st
 from cdc.clock import steady_clock, wall_clock
 from cdc.collector.deletes import Reading
 from cdc.collector.reconcile import Doubts
-from cdc.model import PARTITIONS
+from cdc.model import END_OF_TIME, PARTITIONS
 from cdc.source import NodeStanding, Truncations
 
 
 def test_sweeps_are_apart_after_a_first_one_and_after_a_pause() -> None:
     doubts = Doubts.begin()
-    doubts.swept(1_999, 2_000)
-    doubts.swept(1_000, 2_999)
+    doubts.swept(np.array([1_999]), 2_000)
+    doubts.swept(np.array([1_000, 1_999]), 2_999)
     assert not doubts.apart
-    doubts.swept(1_999, 3_000)
+    doubts.swept(np.array([2_000, 1_999]), 3_000)
     assert doubts.apart
-    doubts.swept(1_999, 2_000)
+    doubts.swept(np.array([1_999]), 2_000)
     assert doubts.apart
     doubts = Doubts.begin()
-    doubts.swept(None, 3_000)
+    doubts.swept(np.array([2_999, END_OF_TIME]), 3_000)  # of one partition it is not known
     assert doubts.apart
 
 
@@ -33,7 +33,7 @@ def test_a_version_that_a_later_sweep_cannot_show_any_more_leaves_a_doubt(
     read = written + read_after
     hidden = read // 1000 > written // 1000 + ttl
     doubts = Doubts.begin()
-    doubts.swept(before, read)
+    doubts.swept(np.array([before]), read)
     assert doubts.apart >= hidden
 
 

@@ -1,7 +1,8 @@
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdc.collector.pace import LEAD_MS, RESTING, Pace, next_start
+from cdc.collector.pace import LEAD_MS, PORTION_RECORDS, PORTIONS, RESTING, SPREAD, Pace, next_start, portions
 from cdc.collector.reconcile import Doubts
 from cdc.collector.sparing import Sparing
 from cdc.collector.stats import Stats
@@ -106,19 +107,27 @@ def test_sweeps_that_the_limit_holds_back_are_told_of_once_an_episode() -> None:
     assert [text.partition("brought ")[2].partition(" ")[0] for text in stats.notes] == ["51", "90"]
 
 
-@given(st.integers(0, 1 << 41), st.lists(st.integers(0, 900), min_size=1, max_size=10))
+@given(st.integers(0, 1 << 41), st.lists(st.integers(0, 900), min_size=1, max_size=10), st.integers(1, PORTIONS))
 def test_sweeps_of_a_second_leave_no_doubt_when_each_is_over_in_the_second_after_the_one_before(
-    began: int, took: list[int]
+    began: int, took: list[int], portions: int
 ) -> None:
     doubts = Doubts.begin()
     began = next_start(began, 1000)
     for milliseconds in took:
         before, began = began, next_start(began, 1000)
         assert 0 < began - before <= 1000
-        doubts.hazy[:] = False
-        doubts.swept(before, began + min(milliseconds, 999 - began % 1000))
-        assert not doubts.hazy.any()
+        for later in (round(1000 * SPREAD * portion / portions) for portion in range(portions)):
+            over = min(began + later + milliseconds, began - began % 1000 + 999)
+            doubts.swept(np.array([before + later]), over)
+            assert began % 1000 + later < 700  # there is time left
+        assert not doubts.apart
         assert began % 1000 <= LEAD_MS
+
+
+@given(st.integers(0, 1 << 30))
+def test_a_sweep_is_spread_the_more_it_brings(records: int) -> None:
+    assert 1 <= portions(records) <= portions(2 * records) <= PORTIONS
+    assert records >= portions(records) * PORTION_RECORDS or portions(records) == 1
 
 
 @given(st.integers(0, 1 << 41), st.integers(1, 999) | st.integers(1001, 1 << 30))
