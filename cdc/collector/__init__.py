@@ -1,8 +1,8 @@
 """One namespace, polled: sweeps become changes in Kafka, and what is gone becomes deletes.
 
 Pure: `entries`, `state`, `versions`, `deletes`, `pace`. On disk: `catalog`, `catalog_base`, `catalog_files`. At the
-edges: `clocks`, `sweep`, `reconcile`, `publish`, `metadata`, `collector`, and `follow`, `rebuild` and `resume`, which
-take up a shard.
+edges: `clocks`, `sweep`, `look`, `sweeps`, `reconcile`, `publish`, `metadata`, `collector`, and `follow`, `rebuild` and
+`resume`, which take up a shard.
 """
 
 from cdc.collector.collector import Collector

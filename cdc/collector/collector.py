@@ -2,21 +2,19 @@
 
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from threading import Event
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
-from cdc.clock import Clock, rfc3339, steady_clock
-from cdc.collector.deletes import Reading
+from cdc.clock import Clock, steady_clock
 from cdc.collector.look import Look
-from cdc.collector.pace import SPREAD, Pace
-from cdc.collector.publish import Parcel
-from cdc.collector.reconcile import Doubts, missed, read, read_before, reconcile
+from cdc.collector.pace import Pace
+from cdc.collector.reconcile import Doubts
 from cdc.collector.session import Session
 from cdc.collector.stats import Stats
+from cdc.collector.sweeps import Sweeps, piece_bytes
 from cdc.config import Settings
 from cdc.errors import (
     BrokerUnreachable,
@@ -32,9 +30,6 @@ from cdc.model import BEGINNING, I64, PARTITIONS, partitions_of
 from cdc.topics.progress import Kind
 
 BACK_OFF_S = (0.25, 0.5, 1.0, 2.0, 5.0)
-PIECES = 8
-"""A piece aims at this part of `transaction_bytes`: one is read while another is published, each of them several times
-over in memory on its way, and a guess of its size may be wrong."""
 JOIN_S = 60.0
 """How long `run_once` waits for its first shards."""
 PASSING = (BrokerUnreachable, Fenced, ClusterUnreachable, PartitionUnavailable, ProtocolError, ServerRefused)
@@ -58,12 +53,10 @@ class Collector:
         self._own = settings.collector
         self._session = Session(settings, clock or steady_clock(), after_commit)
         self._ready = False
-        self._swept_at = self._reconcile_due = float("-inf")
+        self._sweeps = Sweeps(self._own, self._session, self._read_in_full)
+        self._swept_at = float("-inf")
         self._swept_at_ms = 0
-        self._look_took = 0.0  # seconds that the last reconcile with a look at digests took, or a longer one since
-        self._unrest = ""
         self._began, self._audited_at = time.monotonic(), float("-inf")
-        self._rate: float | None = None  # bytes of contents a second, by the last sweep
         self._full: Look | None = None  # a base snapshot or an audit under way
         self._sweeping: Iterator[float] | None = None  # a sweep under way, which rests
         self._rests_until = 0.0
@@ -98,12 +91,13 @@ class Collector:
                 raise BrokerUnreachable(f"the group of collectors assigned no shard within {JOIN_S:g} s")
         while self._base_step():
             self._session.still()
-            self._wait(self._full)
+            if self._full is not None:
+                self._full.wait()
             self._session.watch_clocks()
         self._session.watch_clocks(sharp=True)
         begun = self._session.times.latest()
         if audit:
-            self._finish(self._full_look(Kind.AUDIT, range(PARTITIONS)))
+            self._full_look(Kind.AUDIT, range(PARTITIONS)).finish(self._session)
         while True:
             while (left_ms := begun + self._session.times.skew_ms - self._session.times.earliest() + 1) > 0:
                 time.sleep(min(left_ms / 1000, 0.25))  # nodes' clocks that are apart are waited for as long
@@ -128,6 +122,7 @@ class Collector:
         that do not answer: they may be started later.
         """
         failures = 0
+        self._sweeping = None
         self.stats.listener = note
         while not stop.is_set():
             try:
@@ -169,7 +164,7 @@ class Collector:
         if self._sweeping is None and now >= self._sweep_due:
             self._swept_at, self._swept_at_ms = now, self._session.clocks.measured()
             # The last sweep that ends in time for it: the next one would come too late.
-            late = now + self._session.sparing.sweep_every_s > self._reconcile_due
+            late = now + self._session.sparing.sweep_every_s > self._sweeps.reconcile_due
             self._sweeping = self._sweep_on(reconciling=late)
         if self._sweeping is not None:
             self._rests_until = next(self._sweeping, 0.0)
@@ -227,114 +222,15 @@ class Collector:
             time.sleep(max(0.0, until - time.monotonic()))
 
     def _sweep_on(self, *, reconciling: bool, sharp: bool = False) -> Iterator[float]:
-        """A sweep, and reconciling. Yields whenever it rests, the moment of `time.monotonic` until which it does; it is
-        over when shards were taken up meanwhile."""
-        session = self._session
-        session.watch_clocks(sharp=sharp)
-        if not any(c.state.based for c in session.catalogs.values()):
-            return
-        if reconciling:
-            session.look_at_metadata()
-        began = time.monotonic()
-        brief = session.doubts.calm
-        before = read_before(session.source, session.times, brief=brief) if reconciling else None
-        # What nodes say after the sweep they are asked while Kafka takes in what it brought.
-        afterwards = partial(read, session.source, session.times, brief=brief) if reconciling else None
         # Between the pieces of a base snapshot or an audit, and where somebody waits for it, a sweep is short.
-        portions = 1 if sharp or self._full is not None else session.sparing.portions
-        look = self._sweep_look(portions, afterwards)
-        held = session.assignment
-        while look.step(session):
-            session.still()
-            if look.due > time.monotonic():
-                yield look.due
-                if session.assignment is not held:
-                    return
-        session.sparing.swept(look.records)
-        self._rate = look.size / max(self._own.sweep_every_s, time.monotonic() - began)
-        overlooked = missed(session.catalogs, session.doubts)
-        if len(overlooked):
-            look.release(session)
-            self.stats.note(f"no sweep has brought a record of {len(overlooked)} partitions: they are read in full")
-            self._finish(self._full_look(Kind.AUDIT, overlooked.tolist(), rests=False))
-        if before is not None:
-            self._reconcile(before, look, began)
+        return self._sweeps.sweep(reconciling=reconciling, sharp=sharp, spread=not sharp and self._full is None)
 
-    def _sweep_again(self) -> None:
-        look = self._sweep_look()
-        self._finish(look)
-        self._session.sparing.swept(look.records)
-
-    def _sweep_look(self, portions: int = 1, afterwards: Callable[[], Reading] | None = None) -> Look:
-        """At every shard whose base snapshot is complete, in so many portions spread over a sweep's period."""
-        ready = (partitions_of(s, self._own.shards) for s, c in sorted(self._session.catalogs.items()) if c.state.based)
-        based: I64 = np.concatenate([np.arange(p.start, p.stop, dtype=np.int64) for p in ready])
-        over_s = SPREAD * self._session.sparing.sweep_every_s if portions > 1 else 0.0
-        return Look(Kind.SWEEP, based, self._sweep_pace(portions), over_s=over_s, afterwards=afterwards)
-
-    def _reconcile(self, before: Reading, look: Look, began: float) -> None:
-        """Find what was deleted until `before` was read, at `began`; `look` is the sweep since. While the cluster is
-        restless nothing is found, and every sweep tries again."""
-        session, looked = self._session, time.monotonic()
-        if look.said is None:
-            raise ValueError("the nodes were not asked after the sweep")
-        try:
-            outcome = reconcile(
-                session.source, session.catalogs, before, look.said.result(), session.doubts, session.times,
-                self._sweep_again, partial(self._deliver_ends, look), look.held,
-            )  # fmt: skip
-        finally:
-            look.release(session)
-        if not outcome.unrest:
-            self.stats.looked(Kind.RECONCILE, time.monotonic() - looked)
-            self._tell_unrest("")
-            # The next one ends, not begins, when this one's deletes are due: even if it takes a look.
-            every, took = self._own.reconcile_every_s, time.monotonic() - began
-            self._look_took = took if outcome.looked else max(took, self._look_took)
-            # By totals alone it is found, at the cost of this one, that something went.
-            more = took if session.doubts.calm else 0.0
-            self._reconcile_due = began + max(every / 2, every - self._look_took - more)
-        elif time.monotonic() > self._reconcile_due + self._own.reconcile_every_s:
-            self._tell_unrest(outcome.unrest)
-
-    def _deliver_ends(self, look: Look, parcels: list[Parcel]) -> None:
-        if look.held:
-            look.release(self._session, parcels)
-        else:
-            self._session.deliver(parcels)
-        self._session.still()  # of many ends this is one part
-
-    def _tell_unrest(self, why: str) -> None:
-        if why and not self._unrest:
-            since = rfc3339(min(c.state.reconciled_at for c in self._session.catalogs.values()))
-            self.stats.note(f"deletes since {since} are not told yet, and what held since is presumed: {why}")
-        elif self._unrest and not why:
-            self.stats.note("deletes are told again")
-        self._unrest = why
-
-    def _finish(self, look: Look) -> None:
-        while look.step(self._session):
-            self._session.still()
-            self._wait(look)
-
-    def _wait(self, look: Look | None) -> None:
-        """Until a look that rests goes on, or for a moment: whoever waits takes part in the group."""
-        if look is not None:
-            time.sleep(min(max(look.due - time.monotonic(), 0), 0.25))
-
-    def _sweep_pace(self, portions: int) -> Pace:
-        limit = self._own.transaction_bytes // PIECES
-        oldest = min(c.state.resolved_at for c in self._session.catalogs.values() if c.state.based)
-        pause_s = max(0.0, (self._session.times.earliest() - oldest) / 1000)
-        if self._rate is None or self._session.forgotten or pause_s > 10 * self._own.sweep_every_s + 10:
-            return Pace.unknown(limit)
-        return Pace.expecting(limit, 2 * self._rate * pause_s, portions)
+    def _read_in_full(self, partitions: list[int]) -> None:
+        self._full_look(Kind.AUDIT, partitions, rests=False).finish(self._session)
 
     def _full_look(self, kind: Kind, partitions: "range | list[int]", *, rests: bool = True) -> Look:
         self._session.look_at_metadata(everything=True)
         mine: I64 = np.array([p for p in partitions if p * self._own.shards // PARTITIONS in self._session.catalogs])
         sparing = self._session.sparing
-        pace = Pace.unknown(
-            self._own.transaction_bytes // PIECES, records=sparing.piece_records, rests=rests and sparing.pauses
-        )
+        pace = Pace.unknown(piece_bytes(self._own), records=sparing.piece_records, rests=rests and sparing.pauses)
         return Look(kind, mine.astype(np.int64), pace, rests=rests)

@@ -87,6 +87,16 @@ class Look:
             self._committed(session, piece)
         return bool(len(left))
 
+    def finish(self, session: Session) -> None:
+        """Step to the end, and take part in the group between the steps. Raises what `step` raises."""
+        while self.step(session):
+            session.still()
+            self.wait()
+
+    def wait(self) -> None:
+        """Until a look that rests goes on, or for a moment: whoever waits takes part in the group."""
+        time.sleep(min(max(self.due - time.monotonic(), 0), 0.25))
+
     def release(self, session: Session, instead: Sequence[Parcel] = ()) -> None:
         """Deliver what is held back, or what stands for it. Raises KafkaError and CatalogError: it is not held then."""
         held, self.held = self.held, ()

@@ -173,13 +173,13 @@ def test_while_partitions_migrate_nothing_is_concluded_that_is_told_and_it_ends_
         scene.put(i, i)
     with scene.collector(reconcile_every_s=1000.0) as collector:
         collector.run_once()
-        found, collector._reconcile_due = collector.stats.reconciled_at, float("-inf")
+        found, collector._sweeps.reconcile_due = collector.stats.reconciled_at, float("-inf")
         faults.migrations_remaining = 3
         scene.client.remove(scene.key(5))
         scene.put(21, 1)
         collector._sweep(reconciling=True)
         assert collector.stats.reconciled_at == found
-        assert collector._reconcile_due == float("-inf")  # due again at once, whatever reconcile_every_s says
+        assert collector._sweeps.reconcile_due == float("-inf")  # due again at once, whatever reconcile_every_s says
         assert [n for n in collector.stats.notes if "partitions migrate" in n]
         assert scene.digest(21) in scene.captured()
         faults.migrations_remaining = 0
