@@ -39,7 +39,9 @@ BUILD = Info(f"{PREFIX}_build", "Version of aerospike-cdc.", registry=REGISTRY)
 BUILD.info({"version": __version__})
 
 # collector
-SWEEP_SECONDS = _histogram("sweep_seconds", "Duration of looks at the source, from first request to commit.", "kind")
+SWEEP_SECONDS = _histogram(
+    "sweep_seconds", "Work of looks at the source, from request to commit, without the rests in between.", "kind"
+)
 SWEPT = _counter("swept_records_total", "Records that looks brought, duplicates included.")
 CHANGES = _counter("changes_total", "Changes committed to Kafka.", "op", "origin")
 CHANGE_BYTES = _counter("change_bytes_total", "Bytes of changes committed to Kafka, before compression.")
