@@ -2,7 +2,8 @@
 
 A measurement is sharp to about the time a request takes, and a query a node. Between two of them every sweep asks each
 node for the second that its clock shows, which is one cheap request, and measures anew when that contradicts what is
-known. So a step of more than a second is noticed by the next sweep, before it asks for anything. A smaller one is
+known. So a step of more than a second is noticed by the next sweep, before it asks for anything; one in the middle of a
+sweep that is spread by the next measurement or sweep, which then reaches back to before it. A smaller one is
 noticed by the next measurement; until then no node is taken to be further than the begin of the second that it shows
 (`earliest`), which costs little where sweeps begin when a second does, and the sweeps' overlap covers what was written
 below the watermark. What was measured last is kept on disk: a clock that was set back while no collector ran may long

@@ -10,7 +10,7 @@ import numpy as np
 
 from cdc.clock import Clock, steady_clock
 from cdc.collector.look import Look
-from cdc.collector.pace import Pace
+from cdc.collector.pace import RESTING, Pace
 from cdc.collector.reconcile import Doubts
 from cdc.collector.session import Session
 from cdc.collector.stats import Stats
@@ -30,6 +30,8 @@ from cdc.model import BEGINNING, I64, PARTITIONS, partitions_of
 from cdc.topics.progress import Kind
 
 BACK_OFF_S = (0.25, 0.5, 1.0, 2.0, 5.0)
+OVERDUE = 2.0
+"""A sweep that comes so many periods after the last one began is not spread: there is something to catch up."""
 JOIN_S = 60.0
 """How long `run_once` waits for its first shards."""
 PASSING = (BrokerUnreachable, Fenced, ClusterUnreachable, PartitionUnavailable, ProtocolError, ServerRefused)
@@ -140,9 +142,10 @@ class Collector:
                 stop.wait(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)])
                 failures += 1
             else:
-                failures = 0
-                self._ready = True
-                success()
+                if self._sweeping is None:  # one that rests may still fail
+                    failures = 0
+                    self._ready = True
+                    success()
                 self._session.listen()
                 stop.wait(min(max(self._due - time.monotonic(), 0), 0.25))
 
@@ -162,10 +165,12 @@ class Collector:
             return
         now = time.monotonic()
         if self._sweeping is None and now >= self._sweep_due:
+            every_s = self._session.sparing.sweep_every_s
+            overdue = now > self._swept_at + OVERDUE * every_s
             self._swept_at, self._swept_at_ms = now, self._session.clocks.measured()
             # The last sweep that ends in time for it: the next one would come too late.
-            late = now + self._session.sparing.sweep_every_s > self._sweeps.reconcile_due
-            self._sweeping = self._sweep_on(reconciling=late)
+            late = now + every_s > self._sweeps.reconcile_due
+            self._sweeping = self._sweep_on(reconciling=late, spread=not overdue)
         if self._sweeping is not None:
             self._rests_until = next(self._sweeping, 0.0)
             if self._rests_until:
@@ -203,27 +208,33 @@ class Collector:
     def _base_step(self) -> bool:
         """The next piece of an unfinished base snapshot, or of the audit of rebuilt catalogs, whose partitions count as
         never looked at in full. False when neither is unfinished."""
+        kind, missing = self._unfinished()
+        if not missing:
+            return False
+        same = self._full is not None and self._full.kind == kind
+        if self._full is None or not same or set(self._full.remaining.tolist()) != set(missing):
+            self._full = self._full_look(kind, missing)
+            self._session.doubts = Doubts.begin()
+        self._full_step()
+        return True
+
+    def _unfinished(self) -> tuple[Kind, list[int]]:
         for kind, column in ((Kind.BASE, "watermark"), (Kind.AUDIT, "full")):
             missing: list[int] = []
             for shard, catalog in self._session.catalogs.items():
                 first = partitions_of(shard, self._own.shards).start
                 missing += (np.flatnonzero(getattr(catalog.state, column) == BEGINNING) + first).tolist()
             if missing:
-                same = self._full is not None and self._full.kind == kind
-                if self._full is None or not same or set(self._full.remaining.tolist()) != set(missing):
-                    self._full = self._full_look(kind, missing)
-                    self._session.doubts = Doubts.begin()
-                self._full_step()
-                return True
-        return False
+                return kind, missing
+        return Kind.SWEEP, []
 
     def _sweep(self, *, reconciling: bool, sharp: bool = False) -> None:
-        for until in self._sweep_on(reconciling=reconciling, sharp=sharp):
-            time.sleep(max(0.0, until - time.monotonic()))
+        list(self._sweep_on(reconciling=reconciling, sharp=sharp))  # one that is not spread rests nowhere
 
-    def _sweep_on(self, *, reconciling: bool, sharp: bool = False) -> Iterator[float]:
-        # Between the pieces of a base snapshot or an audit, and where somebody waits for it, a sweep is short.
-        return self._sweeps.sweep(reconciling=reconciling, sharp=sharp, spread=not sharp and self._full is None)
+    def _sweep_on(self, *, reconciling: bool, sharp: bool = False, spread: bool = False) -> Iterator[float]:
+        # Between the pieces of a base snapshot or an audit a sweep is short.
+        spread = spread and self._full is None and not self._unfinished()[1]
+        return self._sweeps.sweep(reconciling=reconciling, sharp=sharp, spread=spread)
 
     def _read_in_full(self, partitions: list[int]) -> None:
         self._full_look(Kind.AUDIT, partitions, rests=False).finish(self._session)
@@ -232,5 +243,6 @@ class Collector:
         self._session.look_at_metadata(everything=True)
         mine: I64 = np.array([p for p in partitions if p * self._own.shards // PARTITIONS in self._session.catalogs])
         sparing = self._session.sparing
-        pace = Pace.unknown(piece_bytes(self._own), records=sparing.piece_records, rests=rests and sparing.pauses)
+        most = RESTING if rests and sparing.pauses else PARTITIONS
+        pace = Pace.unknown(piece_bytes(self._own), records=sparing.piece_records, most=most)
         return Look(kind, mine.astype(np.int64), pace, rests=rests)

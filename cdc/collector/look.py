@@ -26,8 +26,8 @@ class Look:
     brought, `records` the records, `worked_s` the time it took without its rests. One that `rests` spares the source
     between its pieces, and one that is spread `over_s` seconds begins its pieces evenly in them: the next is `due` at a
     moment of `time.monotonic`. `afterwards` is asked, by the thread beside, once everything was read: what it has to
-    say is `said`. A sweep whose last piece brings nothing then holds that piece's parcels back (`held`): who decides by
-    what was said `release`s them, or what stands for them, and only then the sweep is over."""
+    say is `said`. A sweep of one piece that brings nothing then holds its parcels back (`held`): who decides by what
+    was said `release`s them, or what stands for them, and only then the sweep is over."""
 
     kind: Kind
     remaining: I64
@@ -76,7 +76,7 @@ class Look:
         made = parcels(piece, session.catalogs, session.allowance, session.stats)
         if self.kind == Kind.SWEEP:
             session.doubts.swept(session.swept_at[piece.partitions], piece.observed_at)
-        hold = self.said is not None and all(parcel.empty for parcel in made)
+        hold = self.said is not None and len(piece.partitions) == self._whole and all(one.empty for one in made)
         if not hold:
             session.deliver(made)
         self.remaining, self.size, self.records = left, self.size + size, self.records + len(piece.observed)
@@ -106,7 +106,7 @@ class Look:
 
     def _committed(self, session: Session, piece: Piece) -> None:
         if self.kind == Kind.SWEEP:
-            session.swept_at[piece.partitions] = piece.started_at
+            session.swept(piece.partitions, piece.started_at)
         if not len(self.remaining):
             session.stats.looked(self.kind, self.worked_s)
 

@@ -55,15 +55,14 @@ class Pace:
     most: int = PARTITIONS
 
     @classmethod
-    def unknown(cls, limit: int, *, records: int = 0, rests: bool = False) -> Self:
+    def unknown(cls, limit: int, *, records: int = 0, most: int = PARTITIONS) -> Self:
         """Of a look of which nothing is known: base, audit, or a sweep after a long pause."""
-        return cls(limit, 1 if records else FIRST, records, RESTING if rests else PARTITIONS)
+        return cls(limit, 1 if records else min(FIRST, most), records, most)
 
     @classmethod
-    def expecting(cls, limit: int, size: float, portions: int = 1) -> Self:
-        """Of a look at all partitions that should bring about `size` bytes, in so many portions at least."""
-        most = -(-PARTITIONS // portions)
-        return cls(limit, max(1, min(most, int(PARTITIONS * limit / max(1.0, size)))), most=most)
+    def expecting(cls, limit: int, size: float, partitions: int, most: int) -> Self:
+        """Of a look at so many partitions that should bring about `size` bytes."""
+        return cls(limit, max(1, min(most, int(partitions * limit / max(1.0, size)))), most=most)
 
     def after(self, partitions: int, size: int, records: int) -> Self:
         """The next piece, when one of so many partitions brought so many bytes and records."""

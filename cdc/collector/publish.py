@@ -105,7 +105,7 @@ def _progress(parcel: Parcel, offsets: dict[int, tuple[int, int]]) -> Progress:
         started_at=parcel.started_at,
         observed_at=parcel.observed_at,
         unobserved_since=parcel.unobserved_since,
-        # An unfinished look has raised the watermark of some partitions only, so these do not move.
+        # Of an unfinished look these say little: only some partitions' watermarks were raised. They never go back.
         resolved_at=state.resolved_at,
         reconciled_at=state.reconciled_at,
         changes_from=begin,

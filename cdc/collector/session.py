@@ -15,16 +15,17 @@ import numpy as np
 from cdc.clock import Clock
 from cdc.collector.catalog import Catalog
 from cdc.collector.clocks import Clocks
+from cdc.collector.ends import span
 from cdc.collector.metadata import MetadataWatch
 from cdc.collector.publish import Parcel, deliver
 from cdc.collector.reconcile import Doubts, Times
 from cdc.collector.resume import resume, told
 from cdc.collector.sparing import Sparing
 from cdc.collector.stats import Stats
-from cdc.collector.sweep import Allowance
+from cdc.collector.sweep import Allowance, touched
 from cdc.config import Settings
 from cdc.errors import CatalogError, CdcError, Fenced, KafkaError, SourceError
-from cdc.model import BEGINNING, END_OF_TIME, I64, PARTITIONS
+from cdc.model import BEGINNING, END_OF_TIME, I64, PARTITIONS, Bool
 from cdc.source import Scope, Source
 from cdc.topics import Membership, Publisher, Topics, end_offsets
 from cdc.topics.membership import Assignment
@@ -54,7 +55,11 @@ class Session:
             self.clocks.earliest, self.clocks.latest, self.allowance.skew_ms, lambda: self.watch_clocks(sharp=True)
         )  # fmt: skip
         self.doubts = Doubts.begin()
-        self.swept_at: I64 = np.full(PARTITIONS, END_OF_TIME)  # of each partition, see `sweep.lower_bound`
+        # Of each partition: see `sweep.lower_bound`, and whether that reaches further back than the watermark does, for
+        # clocks were set back.
+        self.swept_at: I64 = np.full(PARTITIONS, END_OF_TIME)
+        self._behind: Bool = np.zeros(PARTITIONS, np.bool_)
+        self.steps_back = 0  # of clocks, that were noticed
         self.beside = ThreadPoolExecutor(1, "look-ahead")
         self._clock = clock
         self._after_commit = after_commit
@@ -85,8 +90,8 @@ class Session:
 
     @property
     def forgotten(self) -> bool:
-        """Whether partitions are to be swept from the beginning of time."""
-        return bool((self.swept_at == BEGINNING).any())
+        """Whether partitions of this worker are to be swept from the beginning of time."""
+        return any(bool((self.swept_at[span(c.state)] == BEGINNING).any()) for c in self.catalogs.values())
 
     def take_part(self, timeout_s: float) -> bool:
         """Connect where that is missing, take part in the group, and take up the shards that were assigned; whether
@@ -144,6 +149,12 @@ class Session:
             self.metadata.told()
         self.stats.stands(self.catalogs)
 
+    def swept(self, partitions: I64, began_at: int) -> None:
+        """A sweep of these partitions was committed that began at this moment (nodes' time)."""
+        self.swept_at[partitions] = began_at
+        highest = max(int(c.state.watermark.max()) for c in touched(self.catalogs, partitions))
+        self._behind[partitions] = began_at < highest
+
     def look_at_metadata(self, *, everything: bool = False) -> None:
         """Look at the metadata where it is this worker's to tell; what is new goes with shard 0's next progress.
         Raises KafkaError."""
@@ -188,11 +199,13 @@ class Session:
         for text in told(taken):
             self.stats.note(text)
         known = max((int(c.state.watermark.max()) for c in self.catalogs.values()), default=BEGINNING)
-        # Clocks that were set back while nobody looked: how far back what was written since goes is not known.
-        unknown = self.forgotten or self.times.earliest() < known
-        # One that was noticed, and whose sweep could not be committed, still asks for that sweep.
-        noticed = np.where(self.swept_at < known, self.swept_at, END_OF_TIME)
-        self.swept_at = np.full(PARTITIONS, BEGINNING) if unknown else noticed
+        # Clocks that were seen to go back have not passed the watermark since, or the sweep that they ask for could not
+        # be committed. Otherwise the watermark tells: another worker may have swept since.
+        self.swept_at = np.where(self._behind, self.swept_at, END_OF_TIME)
+        if self.forgotten or self.times.earliest() < known:
+            # Clocks that were set back while nobody looked: how far back what was written since goes is not known.
+            for catalog in self.catalogs.values():
+                self.swept_at[span(catalog.state)], self._behind[span(catalog.state)] = BEGINNING, True
         self._assignment = assignment
         self.stats.stands(self.catalogs)
 
@@ -232,6 +245,8 @@ class Session:
 
     def _set_back(self, since: int | None) -> None:
         if since is not None:
+            self.steps_back += 1
+            self._behind |= self.swept_at > since
             self.swept_at = np.minimum(self.swept_at, since)
 
 

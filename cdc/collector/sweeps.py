@@ -45,8 +45,11 @@ class Sweeps:
 
     def sweep(self, *, reconciling: bool, sharp: bool, spread: bool) -> Iterator[float]:
         """A sweep, `spread` over its period where it is a busy one, and `reconciling`; before it clocks are watched, or
-        measured (`sharp`). Yields whenever it rests, the moment of `time.monotonic` until which it does; it is over
-        when shards were taken up meanwhile. Raises SourceError, KafkaError and CatalogError."""
+        measured (`sharp`). Yields whenever it rests, the moment of `time.monotonic` until which it does. Where shards
+        were taken up meanwhile it ends there, and nothing is concluded.
+
+        Raises SourceError, KafkaError and CatalogError.
+        """
         session = self._session
         session.watch_clocks(sharp=sharp)
         if not any(c.state.based for c in session.catalogs.values()):
@@ -59,12 +62,12 @@ class Sweeps:
         # What nodes say after the sweep they are asked while Kafka takes in what it brought.
         afterwards = partial(read, session.source, session.times, brief=brief) if reconciling else None
         look = self._look(session.sparing.portions if spread else 1, afterwards)
-        held = session.assignment
+        ours, steps = session.assignment, session.steps_back
         while look.step(session):
             session.still()
             if look.due > time.monotonic():  # then nothing is read ahead, for clocks may be measured meanwhile
                 yield look.due
-                if session.assignment is not held:
+                if session.assignment is not ours:
                     return
         session.sparing.swept(look.records)
         self._rate = look.size / max(self._own.sweep_every_s, time.monotonic() - began)
@@ -73,20 +76,19 @@ class Sweeps:
             look.release(session)
             session.stats.note(f"no sweep has brought a record of {len(overlooked)} partitions: they are read in full")
             self._read_in_full(overlooked.tolist())
-        if before is not None:
+        if before is not None and session.steps_back == steps:
             self._reconcile(before, look, began)
+        look.release(session)  # where a clock went back meanwhile nothing is concluded: the next sweep reconciles
 
     def _again(self) -> None:
-        look = self._look()
-        look.finish(self._session)
-        self._session.sparing.swept(look.records)
+        self._look().finish(self._session)
 
     def _look(self, portions: int = 1, afterwards: Callable[[], Reading] | None = None) -> Look:
         """At every shard whose base snapshot is complete, in so many portions spread over a sweep's period."""
         ready = (partitions_of(s, self._own.shards) for s, c in sorted(self._session.catalogs.items()) if c.state.based)
         based: I64 = np.concatenate([np.arange(p.start, p.stop, dtype=np.int64) for p in ready])
         over_s = SPREAD * self._session.sparing.sweep_every_s if portions > 1 else 0.0
-        return Look(Kind.SWEEP, based, self._pace(portions), over_s=over_s, afterwards=afterwards)
+        return Look(Kind.SWEEP, based, self._pace(len(based), portions), over_s=over_s, afterwards=afterwards)
 
     def _reconcile(self, before: Reading, look: Look, began: float) -> None:
         """Find what was deleted until `before` was read, at `began`; `look` is the sweep since. While the cluster is
@@ -128,10 +130,11 @@ class Sweeps:
             self._session.stats.note("deletes are told again")
         self._unrest = why
 
-    def _pace(self, portions: int) -> Pace:
-        limit = piece_bytes(self._own)
+    def _pace(self, partitions: int, portions: int) -> Pace:
+        limit, every_s = piece_bytes(self._own), self._session.sparing.sweep_every_s
         oldest = min(c.state.resolved_at for c in self._session.catalogs.values() if c.state.based)
         pause_s = max(0.0, (self._session.times.earliest() - oldest) / 1000)
-        if self._rate is None or self._session.forgotten or pause_s > 10 * self._own.sweep_every_s + 10:
-            return Pace.unknown(limit)
-        return Pace.expecting(limit, 2 * self._rate * pause_s, portions)
+        most = -(-partitions // portions)
+        if self._rate is None or self._session.forgotten or pause_s > 10 * every_s + 10:
+            return Pace.unknown(limit, most=most)
+        return Pace.expecting(limit, 2 * self._rate * pause_s, partitions, most)

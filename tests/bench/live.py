@@ -76,9 +76,9 @@ class Timed(Collector):
         self.took: list[float] = []
         self.cpu: list[float] = []
 
-    def _sweep_on(self, *, reconciling: bool, sharp: bool = False) -> Iterator[float]:
+    def _sweep_on(self, *, reconciling: bool, sharp: bool = False, spread: bool = False) -> Iterator[float]:
         began, used = time.perf_counter(), time.process_time()
-        yield from super()._sweep_on(reconciling=reconciling, sharp=sharp)
+        yield from super()._sweep_on(reconciling=reconciling, sharp=sharp, spread=spread)
         self.took.append(time.perf_counter() - began)
         self.cpu.append(time.process_time() - used)
 

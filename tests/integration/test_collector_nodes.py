@@ -18,7 +18,7 @@ import aerospike
 import pytest
 from aerospike import exception as refusals
 
-from cdc.collector import Collector
+from cdc.collector import Collector, pace
 from cdc.config import AerospikeSettings, CollectorSettings, KafkaSettings, Settings
 from cdc.embedded.aerospike import Emulator
 from cdc.topics import Topics
@@ -57,8 +57,12 @@ class Nodes:
 
 
 @pytest.fixture(params=["one", "one that resurrects", "two"])
-def nodes(request: pytest.FixtureRequest, kafka_settings: KafkaSettings, tmp_path: Path) -> Iterator[Nodes]:
-    """One node, whose memory a stop empties; one whose device brings back what was deleted; two, with two copies."""
+def nodes(
+    request: pytest.FixtureRequest, kafka_settings: KafkaSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Nodes]:
+    """One node, whose memory a stop empties; one whose device brings back what was deleted; two, with two copies.
+    Sweeps are spread over their period."""
+    monkeypatch.setattr(pace, "PORTION_RECORDS", 10)
     count = 2 if request.param == "two" else 1
     if REAL and (len(REAL.split(",")) != count or request.param == "one that resurrects"):
         pytest.skip(f"AEROSPIKE_HOSTS does not name {request.param}")

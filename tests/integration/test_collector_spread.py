@@ -1,13 +1,14 @@
 """A busy sweep, in portions that are spread over its period."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cdc.collector import Collector, pace
-from cdc.model import PARTITIONS
+from cdc.model import BEGINNING, END_OF_TIME, PARTITIONS
 from cdc.topics.progress import Kind
 from tests.fixtures.collecting import SHARDS, Scene
 
@@ -64,6 +65,8 @@ def test_a_collector_that_rests_within_a_sweep_stops_at_once(scene: Scene, watch
         write(scene, 1)
         collector.run_once()
         write(scene, 2)
+        collector._session.sparing.swept(RECORDS)
+        collector._swept_at = time.monotonic() - 61.0  # a period ago: it is not overdue
         with watched(collector):
             until(lambda: collector._sweeping is not None)
             began = time.monotonic()
@@ -71,6 +74,12 @@ def test_a_collector_that_rests_within_a_sweep_stops_at_once(scene: Scene, watch
         assert collector._sweeping is not None
     assert scene.once().changes.total() > 0
     assert scene.captured() == scene.truth()
+
+
+def _spread(collector: Collector, *, reconciling: bool) -> Iterator[float]:
+    """A sweep after one that brought all records."""
+    collector._session.sparing.swept(RECORDS)
+    return collector._sweep_on(reconciling=reconciling, spread=True)
 
 
 def test_each_portion_reaches_back_to_its_own_last_sweep(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +97,7 @@ def test_each_portion_reaches_back_to_its_own_last_sweep(scene: Scene, monkeypat
         )  # fmt: skip
         noticed = session.times.earliest() - 60_000
         session.swept_at[:] = noticed  # as a clock that was set back would have it
-        for rests_until in collector._sweep_on(reconciling=False):
+        for rests_until in _spread(collector, reconciling=False):
             time.sleep(max(0.0, rests_until - time.monotonic()))
         assert asked == [noticed - session.allowance.skew_ms - session.allowance.overlap_ms] * pace.PORTIONS
         assert int(session.swept_at.min()) > noticed + 59_000
@@ -103,7 +112,7 @@ def test_a_sweep_is_given_up_where_shards_were_taken_up_while_it_rested(scene: S
         collector.run_once()
         write(scene, 2)
         session = collector._session
-        sweeping = collector._sweep_on(reconciling=True)
+        sweeping = _spread(collector, reconciling=True)
         next(sweeping)
         told = collector.stats.changes.total()
         assert session._membership is not None
@@ -115,11 +124,50 @@ def test_a_sweep_is_given_up_where_shards_were_taken_up_while_it_rested(scene: S
     assert scene.captured() == scene.truth()
 
 
-def test_portions_cover_all_partitions_and_are_no_more_than_asked() -> None:
-    for portions in range(1, pace.PORTIONS + 1):
-        look = pace.Pace.expecting(1 << 30, 0, portions)
-        left, pieces = PARTITIONS, 0
-        while left > 0:
-            left, pieces = left - look.partitions, pieces + 1
-            look = look.after(look.partitions, 0, 0)
-        assert pieces == portions
+def test_a_shard_that_comes_back_is_swept_from_where_another_worker_left_it_unless_clocks_went_back(
+    scene: Scene,
+) -> None:
+    scene.put(1, 1)
+    with scene.collector() as collector:
+        collector.run_once()
+        session = collector._session
+        now = session.times.earliest()
+        before, after = np.arange(PARTITIONS // 2), np.arange(PARTITIONS // 2, PARTITIONS)
+        session.swept(before, now)
+        session.swept(after, now - 3_600_000)  # behind the watermark: as if by a clock that was set back
+        assert session._membership is not None
+        session._take_up(session._membership, session._membership.poll())
+        assert set(session.swept_at[before].tolist()) == {END_OF_TIME}
+        assert set(session.swept_at[after].tolist()) == {now - 3_600_000}
+        assert not session.forgotten
+        session.swept_at[after[0]] = BEGINNING
+        assert session.forgotten
+
+
+def test_where_a_clock_went_back_while_a_sweep_rested_nothing_is_concluded_from_what_was_read_before(
+    scene: Scene,
+) -> None:
+    if scene.emulator is None:
+        pytest.skip("a real node's clock cannot be set")
+    write(scene, 0)
+    with scene.collector(sweep_every_s=0.4) as collector:
+        collector.run_once()
+        write(scene, 1)
+        collector.run_once()
+        found = collector.stats.reconciled_at
+        for back in (True, False):
+            sweeping = _spread(collector, reconciling=True)
+            rests_until = next(sweeping)
+            if back:
+                for node in scene.emulator.nodes:
+                    node.step_clock(-5_000)
+                collector._session.watch_clocks(sharp=True)  # as whoever takes part in the group does now and then
+            while rests_until:
+                time.sleep(max(0.0, rests_until - time.monotonic()))
+                rests_until = next(sweeping, 0.0)
+            assert collector._session.steps_back == 1
+            assert (collector.stats.reconciled_at == found) == back
+            for node in scene.emulator.nodes if back else ():
+                node.step_clock(5_000)
+        collector.run_once()
+    assert scene.captured() == scene.truth()

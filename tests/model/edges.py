@@ -389,6 +389,7 @@ def patched(monkeypatch: Any, world: World, log: Log, points: Points, sleep: Cal
         "ThreadPoolExecutor": Inline,
         "ENDS": 1 if few else 200_000,
         "portions": lambda records: 3 if few else 1,
+        "OVERDUE": 1e9,  # rounds are as far apart as a program has it
         "Membership": lambda *_: MemoryMembership(log),
         "Publisher": lambda *_: MemoryPublisher(log),
         "Cluster": lambda *_: DirectCluster(world, points),

@@ -19,7 +19,7 @@ def test_a_piece_aims_at_the_limit_and_grows_slowly(partitions: int, size: int, 
     after = Pace(limit, partitions).after(partitions, size, size).partitions
     assert 1 <= after <= min(PARTITIONS, 8 * partitions)
     assert after == 1 or after * size <= limit * partitions
-    assert 1 <= Pace.expecting(limit, size).partitions <= PARTITIONS
+    assert 1 <= Pace.expecting(limit, size, PARTITIONS, partitions).partitions <= partitions
 
 
 @given(st.integers(1, 4096), st.integers(0, 1 << 30), st.integers(1, 1 << 20))
@@ -30,7 +30,7 @@ def test_a_piece_aims_at_its_records_too(partitions: int, brought: int, records:
 
 @given(st.lists(st.integers(0, 1 << 20), min_size=1, max_size=20))
 def test_a_look_that_rests_takes_few_partitions_at_a_time(sizes: list[int]) -> None:
-    pace = Pace.unknown(1 << 30, rests=True)
+    pace = Pace.unknown(1 << 30, most=RESTING)
     for size in sizes:
         assert pace.partitions <= RESTING
         pace = pace.after(pace.partitions, size, size)
@@ -122,6 +122,16 @@ def test_sweeps_of_a_second_leave_no_doubt_when_each_is_over_in_the_second_after
             assert began % 1000 + later < 700  # there is time left
         assert not doubts.apart
         assert began % 1000 <= LEAD_MS
+
+
+@given(st.integers(1, PARTITIONS), st.integers(1, PORTIONS))
+def test_a_sweep_has_no_more_pieces_than_portions_where_it_brings_little(partitions: int, portions: int) -> None:
+    look = Pace.expecting(1 << 30, 0, partitions, -(-partitions // portions))
+    pieces, left = 0, partitions
+    while left > 0:
+        pieces, left = pieces + 1, left - look.partitions
+        look = look.after(look.partitions, 0, 0)
+    assert pieces <= portions
 
 
 @given(st.integers(0, 1 << 30))
