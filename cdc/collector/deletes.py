@@ -50,7 +50,9 @@ What would break step 2, and how it is met:
   agree, and nothing has gone since everything was last known to be there, nor was a record's life made shorter
   (`quiet_since`): one that came unseen and is hidden makes N larger than |K|, which only a delete could have made up
   for, and a version that took a known one's place is hidden only once the void time that is known has come too. Where
-  one has come the partition is looked at all the same. A truncation is a disturbance, at every node by itself, until
+  one has come the partition is looked at all the same. So it is where the sweep before has glimpsed a version that was
+  still to come (`Doubts.glimpsed`): the void time that is known is not the last one's, and the catalog forgets it, so
+  that the record's end is told at its detection. A truncation is a disturbance, at every node by itself, until
   the last of its records has been removed.
 - A counter moves when a delete is answered, which with replicas is after the record has gone. So the second reading's
   count must not lie below |K| either (it cannot, where the argument holds). What is left: in one partition (by brief

@@ -5,7 +5,7 @@ So a partition's entries are one slice, a shard's partitions follow each other, 
 binary search over 64-bit numbers. The digest's other twelve bytes decide between equal keys.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
@@ -87,6 +87,10 @@ class Entries:
         nothing: I64 = np.zeros(len(digest), np.int64)
         lut: I64 = np.where(known, before.lut, nothing)
         return cls.of(digest, lut, nothing.astype(np.int32), nothing, checksum, numbers)
+
+    def unending(self) -> Self:
+        """The same, whose void times are not known."""
+        return replace(self, void_s=np.zeros(len(self), np.uint32))
 
     @classmethod
     def empty(cls) -> Self:

@@ -16,7 +16,7 @@ from cdc.collector.pace import Pace
 from cdc.collector.publish import Parcel
 from cdc.collector.session import Session
 from cdc.collector.sweep import Piece, lower_bound, parcels
-from cdc.model import I64, PARTITIONS
+from cdc.model import I64, PARTITIONS, partition_of
 from cdc.topics.progress import Kind
 
 
@@ -74,8 +74,11 @@ class Look:
         if not len(left) and self.afterwards is not None:
             self.said = session.beside.submit(self.afterwards)
         made = parcels(piece, session.catalogs, session.allowance, session.stats)
+        torn = partition_of(piece.observed.records.digest[piece.observed.torn])
         if self.kind == Kind.SWEEP:
-            session.doubts.swept(session.swept_at[piece.partitions], piece.observed_at)
+            session.doubts.swept(piece.partitions, session.swept_at[piece.partitions], piece.observed_at, torn)
+        else:
+            session.doubts.glimpsed[torn] = True
         hold = self.said is not None and len(piece.partitions) == self._whole and all(one.empty for one in made)
         if not hold:
             session.deliver(made)

@@ -44,14 +44,15 @@ class Doubts:
     last reconcile were too far apart to show every version. `suspects`: digests that a look has shown and the catalog
     did not have, `altered`: what it had of those that were shown as other versions. A sweep that does not bring them
     has missed them: a node that came back may have brought an older version, and it stands where the cluster takes the
-    higher generation for the newer one. `last` is the last reading of all, `sure` the one after which every record then
-    catalogued has been shown or proven to be there. `calm`: the last sweep brought nothing, and nothing had gone, so
-    that totals may do the next time.
+    higher generation for the newer one. `glimpsed[p]`: the last look has torn records of partition p. `last` is the last
+    reading of all, `sure` the one after which every record then catalogued has been shown or proven to be there.
+    `calm`: the last sweep brought nothing, and nothing had gone, so that totals may do the next time.
     """
 
     hazy: Bool
     suspects: U8
     altered: Entries = field(default_factory=Entries.empty)
+    glimpsed: Bool = field(default_factory=lambda: np.zeros(PARTITIONS, np.bool_))
     apart: bool = False
     calm: bool = False
     last: Reading | None = None
@@ -62,17 +63,22 @@ class Doubts:
         """Everything is doubted."""
         return cls(np.ones(PARTITIONS, np.bool_), np.empty((0, DIGEST_SIZE), np.uint8))
 
-    def swept(self, before: I64, until: int) -> None:
+    def swept(self, partitions: I64, before: I64, until: int, torn: I64) -> None:
         """A sweep of some partitions was over at `until`, the one before it had begun at `before`, for each of them
-        (nodes' time; the end of time: that is not known).
+        (nodes' time; the end of time: that is not known). It has `torn` records of these partitions: a version was
+        glimpsed that is still to come. When the next sweep is too late for it, a look decides whether it went unseen.
 
         A record shows from its write to the end of the following second at least: TTLs are whole seconds, and a server
         hides a record only when the second of its void time is over (`as_record_is_expired`). Of two sweeps that are
         further apart the second may miss what was written after the first with a short TTL. Until it is purged such a
         record counts, and seems to be there as it was known before.
         """
-        known = int(before.max()) < END_OF_TIME
-        self.apart = self.apart or not known or until // 1000 - int(before.min()) // 1000 > 1
+        late = int(before.max()) == END_OF_TIME or until // 1000 - int(before.min()) // 1000 > 1
+        if late:
+            self.apart = True
+            self.hazy[partitions] |= self.glimpsed[partitions]
+        self.glimpsed[partitions] = False
+        self.glimpsed[torn] = True
 
 
 @dataclass(frozen=True, slots=True)

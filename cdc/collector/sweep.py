@@ -25,6 +25,7 @@ from cdc.model import (
     END_OF_TIME,
     I32,
     I64,
+    NEVER,
     U8,
     U64,
     Bodies,
@@ -114,8 +115,10 @@ def _parcel(
         records.set_hash[rows], records.checksum[rows],
     )  # fmt: skip
     known, entries = catalog.lookup(seen.digest)
-    fresh = np.flatnonzero(differing(seen, piece.observed.torn[rows], known, entries))
-    seen, rows = seen.take(fresh), rows[fresh]
+    torn = piece.observed.torn[rows]
+    differs = differing(seen, torn, known, entries)
+    fresh, glimpsed = np.flatnonzero(differs), np.flatnonzero(torn & ~differs & (entries.void_time != NEVER))
+    seen, rows, torn = seen.take(fresh), rows[fresh], torn[fresh]
     where = partition_of(seen.digest) - first
     moments = Moments(
         state.watermark[where], state.full[where], state.reconciled[where], state.floors.of(seen.digest),
@@ -126,7 +129,11 @@ def _parcel(
     )
     names = {int(h): _set_name(records.contents, int(rows[i])) for h, i in _first_rows(seen.set_hash)}
     named, numbers = state.numbers_of(seen.set_hash, names)
-    put = Entries.of(seen.digest, seen.lut, seen.generation, seen.void_time, seen.checksum, numbers)
+    # A version was glimpsed that is still to come: should it be over before the next sweep, the record has not ended by
+    # the void time of the version before.
+    void_time = np.where(torn, NEVER, seen.void_time)
+    put = Entries.of(seen.digest, seen.lut, seen.generation, void_time, seen.checksum, numbers)
+    outlived = entries.take(glimpsed).unending()
     asides, unsaid, generation, again = _new_asides(catalog, asides, seen.digest)
     # Of a record that was kept aside before nothing has been known since then: saying so once more must not reach back
     # further (a catalog that was rebuilt has never looked at anything in full).
@@ -140,7 +147,7 @@ def _parcel(
     rows = np.concatenate([rows, np.full(len(told), -1, np.int64)])
     return _made(
         piece, catalog, _after(piece, named, columns, len(asides), allowance), Columns.concat([columns, told]), rows,
-        Entries.concat([put, unsaid]), asides,
+        Entries.concat([put, outlived, unsaid]), asides,
     )  # fmt: skip
 
 

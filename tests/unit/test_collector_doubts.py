@@ -7,21 +7,36 @@ from hypothesis import strategies as st
 from cdc.clock import steady_clock, wall_clock
 from cdc.collector.deletes import Reading
 from cdc.collector.reconcile import Doubts
-from cdc.model import END_OF_TIME, PARTITIONS
+from cdc.model import END_OF_TIME, I64, PARTITIONS
 from cdc.source import NodeStanding, Truncations
+
+
+def swept(doubts: Doubts, before: I64, until: int, torn: tuple[int, ...] = ()) -> None:
+    doubts.swept(np.arange(len(before)), before, until, np.array(torn, np.int64))
+
+
+def test_a_version_that_was_glimpsed_and_not_brought_in_time_makes_its_partition_doubtful() -> None:
+    doubts = Doubts.begin()
+    doubts.hazy[:] = False
+    swept(doubts, np.array([1_000, 1_000]), 1_999, torn=(1,))
+    swept(doubts, np.array([2_000, 2_000]), 2_999)
+    assert not doubts.hazy.any()
+    swept(doubts, np.array([3_000, 3_000]), 3_999, torn=(1,))
+    swept(doubts, np.array([4_000, 4_000]), 6_000)
+    assert np.flatnonzero(doubts.hazy).tolist() == [1]
 
 
 def test_sweeps_are_apart_after_a_first_one_and_after_a_pause() -> None:
     doubts = Doubts.begin()
-    doubts.swept(np.array([1_999]), 2_000)
-    doubts.swept(np.array([1_000, 1_999]), 2_999)
+    swept(doubts, np.array([1_999]), 2_000)
+    swept(doubts, np.array([1_000, 1_999]), 2_999)
     assert not doubts.apart
-    doubts.swept(np.array([2_000, 1_999]), 3_000)
+    swept(doubts, np.array([2_000, 1_999]), 3_000)
     assert doubts.apart
-    doubts.swept(np.array([1_999]), 2_000)
+    swept(doubts, np.array([1_999]), 2_000)
     assert doubts.apart
     doubts = Doubts.begin()
-    doubts.swept(np.array([2_999, END_OF_TIME]), 3_000)  # of one partition it is not known
+    swept(doubts, np.array([2_999, END_OF_TIME]), 3_000)  # of one partition it is not known
     assert doubts.apart
 
 
@@ -33,7 +48,7 @@ def test_a_version_that_a_later_sweep_cannot_show_any_more_leaves_a_doubt(
     read = written + read_after
     hidden = read // 1000 > written // 1000 + ttl
     doubts = Doubts.begin()
-    doubts.swept(np.array([before]), read)
+    swept(doubts, np.array([before]), read)
     assert doubts.apart >= hidden
 
 

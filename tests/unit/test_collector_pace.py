@@ -118,7 +118,7 @@ def test_sweeps_of_a_second_leave_no_doubt_when_each_is_over_in_the_second_after
         assert 0 < began - before <= 1000
         for later in (round(1000 * SPREAD * portion / portions) for portion in range(portions)):
             over = min(began + later + milliseconds, began - began % 1000 + 999)
-            doubts.swept(np.array([before + later]), over)
+            doubts.swept(np.array([7]), np.array([before + later]), over, np.empty(0, np.int64))
             assert began % 1000 + later < 700  # there is time left
         assert not doubts.apart
         assert began % 1000 <= LEAD_MS
