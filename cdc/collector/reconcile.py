@@ -44,8 +44,8 @@ class Doubts:
     last reconcile were too far apart to show every version. `suspects`: digests that a look has shown and the catalog
     did not have, `altered`: what it had of those that were shown as other versions. A sweep that does not bring them
     has missed them: a node that came back may have brought an older version, and it stands where the cluster takes the
-    higher generation for the newer one. `glimpsed[p]`: the last look has torn records of partition p. `last` is the last
-    reading of all, `sure` the one after which every record then catalogued has been shown or proven to be there.
+    higher generation for the newer one. `glimpsed[p]`: the last look has torn records of partition p. `last` is the
+    last reading of all, `sure` the one after which every record then catalogued has been shown or proven to be there.
     `calm`: the last sweep brought nothing, and nothing had gone, so that totals may do the next time.
     """
 

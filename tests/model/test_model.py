@@ -87,6 +87,11 @@ SET_BACK_AND_REFUSED = Program(
      Round(((1, Delete(0)), (1, Put(0, 0, 0)), (1, Pass(1_000))), 0, "refused")),
 )  # fmt: skip
 """The sweep that a clock's step asks for is refused, and the clock has caught up when the next one begins."""
+GLIMPSED = Program(
+    2.0, 5.0, True, 0,
+    (Pass(250), Round(), Pass(600), Round(((1, Put(1, 0, 1)), (1, Put(0, 0)))), Pass(250), Round(((5, Put(1, 0, 1)),))),
+)  # fmt: skip
+"""A sweep reads a record's bins, and then the LUT of a version that prolongs its life and is over before the next."""
 SET_BACK_BEFORE_A_SPREAD_SWEEP = Program(
     0.001, 86_400.0, True, 1_000,
     (Pass(7_000), Round(), StepClock(0, -6_000), StepClock(1, -6_000), Put(0, 9), Put(2, 9), Put(6, 9), Pass(2_000),
@@ -118,6 +123,7 @@ lengthy = settings(
 @lengthy
 @given(program=programs(calm, dying=False, length=5))
 @example(SHORT_LIVED)
+@example(GLIMPSED)
 @example(REPLACED_AT_ITS_END)
 @example(SHOWN_BY_A_CLOCK)
 @example(TRUNCATED_BACK)
