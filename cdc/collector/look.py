@@ -16,7 +16,7 @@ from cdc.collector.pace import Pace
 from cdc.collector.publish import Parcel
 from cdc.collector.session import Session
 from cdc.collector.sweep import Piece, lower_bound, parcels
-from cdc.model import I64, PARTITIONS, partition_of
+from cdc.model import I64, NEVER, PARTITIONS, partition_of
 from cdc.topics.progress import Kind
 
 
@@ -74,7 +74,9 @@ class Look:
         if not len(left) and self.afterwards is not None:
             self.said = session.beside.submit(self.afterwards)
         made = parcels(piece, session.catalogs, session.allowance, session.stats)
-        torn = partition_of(piece.observed.records.digest[piece.observed.torn])
+        records = piece.observed.records
+        # One that never expires has no void time to be mistaken about; a life made shorter the nodes count.
+        torn = partition_of(records.digest[piece.observed.torn & (records.void_time != NEVER)])
         if self.kind == Kind.SWEEP:
             session.doubts.swept(piece.partitions, session.swept_at[piece.partitions], piece.observed_at, torn)
         else:
