@@ -116,8 +116,9 @@ class Collector:
         failure: Callable[[CdcError], None] = lambda error: None,
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """Work until `stop` is set. `success` is called after every round, `failure` with every error that is got over,
-        `note` with what a person should know: a new epoch and why, records kept aside.
+        """Work until `stop` is set. `success` is called after every round, but not while a sweep rests, nor after an
+        error before something was done again; `failure` with every error that is got over, `note` with what a person
+        should know: a new epoch and why, records kept aside.
 
         What passes (brokers or nodes that do not answer, a shard taken over) is counted, told in `stats` and tried
         again. Everything else is raised, and so is whatever goes wrong before a first round was done, but for brokers
@@ -128,7 +129,7 @@ class Collector:
         self.stats.listener = note
         while not stop.is_set():
             try:
-                self._round()
+                done = self._round()
             except CdcError as error:
                 if not (isinstance(error, PASSING) or type(error) is KafkaError) or not (
                     self._ready or isinstance(error, Fenced | BrokerUnreachable)
@@ -139,10 +140,12 @@ class Collector:
                 self._session.listen()
                 self._session.let_go(error)
                 self._full = self._sweeping = None
+                self._swept_at = float("-inf")  # whatever the period, it is tried again soon
                 stop.wait(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)])
                 failures += 1
             else:
-                if self._sweeping is None:  # one that rests may still fail
+                # A sweep that rests may still fail, and while one has failed it says nothing that none was due.
+                if self._sweeping is None and (done or not failures):
                     failures = 0
                     self._ready = True
                     success()
@@ -160,10 +163,11 @@ class Collector:
             return self._rests_until
         return self._sweep_due if self._full is None else min(self._sweep_due, self._full.due)
 
-    def _round(self) -> None:
+    def _round(self) -> bool:
+        """Do what is due; whether there was something, and it was finished, or there is nothing for this worker."""
         if not self._session.take_part(0.2):
-            return
-        now = time.monotonic()
+            return True
+        now, done = time.monotonic(), False
         if self._sweeping is None and now >= self._sweep_due:
             every_s = self._session.sparing.sweep_every_s
             overdue = now > self._swept_at + OVERDUE * every_s
@@ -174,13 +178,14 @@ class Collector:
         if self._sweeping is not None:
             self._rests_until = next(self._sweeping, 0.0)
             if self._rests_until:
-                return
-            self._sweeping = None
+                return False
+            self._sweeping, done = None, True
         if self._base_step():
-            return
+            return True
         if self._full is None and self._audit_due:
             self._full = self._full_look(Kind.AUDIT, self._unaudited(self._own.base_every_s / 2) or range(PARTITIONS))
         self._full_step()
+        return done
 
     @property
     def _audit_due(self) -> bool:
