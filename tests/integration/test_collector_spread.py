@@ -144,11 +144,11 @@ def test_a_shard_that_comes_back_is_swept_from_where_another_worker_left_it_unle
         assert session.forgotten
 
 
+@pytest.mark.emulator_only
 def test_where_a_clock_went_back_while_a_sweep_rested_nothing_is_concluded_from_what_was_read_before(
     scene: Scene,
 ) -> None:
-    if scene.emulator is None:
-        pytest.skip("a real node's clock cannot be set")
+    assert scene.emulator is not None
     write(scene, 0)
     with scene.collector(sweep_every_s=0.4) as collector:
         collector.run_once()
