@@ -20,13 +20,6 @@ def _few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "PORTION_RECORDS", RECORDS // 8)
 
 
-def until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def write(scene: Scene, value: int) -> None:
     for i in range(RECORDS):
         scene.put(i, value)
@@ -34,18 +27,18 @@ def write(scene: Scene, value: int) -> None:
 
 @pytest.mark.parametrize("reconcile_every_s", [0.5, 60.0])
 def test_shards_are_swept_one_after_the_other_while_much_is_written_and_together_while_nothing_is(
-    scene: Scene, watched: Callable[[Collector], Any], reconcile_every_s: float
+    scene: Scene, watched: Callable[[Collector], Any], until: Callable[..., Any], reconcile_every_s: float
 ) -> None:
     write(scene, 0)
     with scene.collector(sweep_every_s=1.0, reconcile_every_s=reconcile_every_s) as collector, watched(collector):
-        until(lambda: collector.stats.look_s.get(Kind.SWEEP) is not None)
+        until(lambda: collector.stats.look_s.get(Kind.SWEEP) is not None, 20)
         for value in range(1, 5):
             write(scene, value)
             time.sleep(0.6)
-        until(lambda: scene.captured() == scene.truth())
+        until(lambda: scene.captured() == scene.truth(), 20)
         # Of four portions the second, which ends one shard, and the last begin 0.45 s apart.
         assert max(_apart(scene)) > 300
-        until(lambda: _apart(scene)[-1] < 100)
+        until(lambda: _apart(scene)[-1] < 100, 20)
     assert scene.captured() == scene.truth()
     assert collector.stats.drift == 0
     assert not collector.stats.errors
@@ -58,7 +51,9 @@ def _apart(scene: Scene) -> list[int]:
     return [max(p.observed_at for p in one) - min(p.observed_at for p in one) for one in by_sweep]
 
 
-def test_a_collector_that_rests_within_a_sweep_stops_at_once(scene: Scene, watched: Callable[[Collector], Any]) -> None:
+def test_a_collector_that_rests_within_a_sweep_stops_at_once(
+    scene: Scene, watched: Callable[[Collector], Any], until: Callable[..., Any]
+) -> None:
     write(scene, 0)
     with scene.collector(sweep_every_s=60.0) as collector:
         collector.run_once()
@@ -68,7 +63,7 @@ def test_a_collector_that_rests_within_a_sweep_stops_at_once(scene: Scene, watch
         collector._session.sparing.swept(RECORDS)
         collector._swept_at = time.monotonic() - 61.0  # a period ago: it is not overdue
         with watched(collector):
-            until(lambda: collector._sweeping is not None)
+            until(lambda: collector._sweeping is not None, 20)
             began = time.monotonic()
         assert time.monotonic() - began < 10
         assert collector._sweeping is not None
